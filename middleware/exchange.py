@@ -1,0 +1,160 @@
+"""The exchange: the one object that the layers of a request share.
+
+It stands at `scope["aigate"]`, put there once by whichever layer comes first, and nothing else is put into the
+scope: ASGI asks a middleware to copy a scope that it changes, so values set deeper would not be seen further
+out, while one mutable object survives every copy.
+
+Each field has one writer, named beside it.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from middleware.asgi import BODY, START, Message, Scope, Send
+from middleware.faults import Fault
+
+KEY = "aigate"
+
+
+class Outcome(StrEnum):
+    """How a call ended, as the ledger, the log and the metrics say it."""
+
+    OK = "ok"
+    CLIENT_DISCONNECT = "client_disconnect"
+    UPSTREAM_ERROR = "upstream_error"
+    TRUNCATED = "truncated"
+    INTERRUPTED = "interrupted"
+
+
+class Usage(Protocol):
+    """What a call consumed so far, in tokens: a live object that a decoder updates as bytes pass.
+
+    `input_tokens` contains the cached ones, `output_tokens` the reasoning ones (OpenTelemetry GenAI:
+    https://opentelemetry.io/docs/specs/semconv/gen-ai/). `source` is `provider`, `estimated` or `none`;
+    `provider_cost` is what the provider says that it charged, in 1e-9 USD.
+    """
+
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
+    image_tokens: int
+    source: str
+    provider_cost: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: an API key and the organisation that it belongs to."""
+
+    org_id: int
+    org_name: str
+    key_id: int
+    public_id: str
+    models: tuple[str, ...] | None = None
+    """Models that the key may use, as `provider:model` globs; `None` is all of them."""
+    requests_per_minute: int | None = None
+    """The key's own request rate; `None` is the gateway's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the request asks for, once the handler has resolved it."""
+
+    provider: str
+    model: str
+    stream: bool
+    drain: bool = False
+    """Whether the provider's answer is read to its end when the client leaves (its `on_disconnect` policy)."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}:{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer as it can be given again: either a response or a fault."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+class Recording(Protocol):
+    """The answer of a held idempotency key, as far as it has been recorded."""
+
+    @property
+    def key(self) -> str: ...
+
+    def complete(self, message: Message) -> Answer | None:
+        """The whole answer, `message` being its last one; `None` if it cannot be given again."""
+        ...
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer, from the first header to the last byte."""
+
+    id: str = ""  # request id
+    started: float = field(default_factory=time.perf_counter)  # creation; seconds, monotonic
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack)  # handler pushes; request id closes
+    caller: Caller | None = None  # auth
+    body: bytes = b""  # body
+    document: dict[str, Any] = field(default_factory=dict)  # body: the parsed JSON object
+    target: Target | None = None  # handler, through admit()
+    usage: Usage | None = None  # handler
+    gates: list[Callable[[Target], Awaitable[None]]] = field(default_factory=list)  # each layer adds its own
+    recording: Recording | None = None  # idempotency
+    replayed: bool = False  # idempotency
+    outcome: Outcome | None = None  # who ended the call: handler or disconnect
+    billed: int | None = None  # metering; 1e-9 USD
+    pricing: Callable[[Usage], int] | None = None  # metering: billed cost in 1e-9 USD of a usage
+    upstream_seconds: float = 0.0  # handler: time spent waiting for the provider's head
+    fault: Fault | None = None  # errors, or the handler once the answer has begun
+    status: int = 0  # observe()
+    first_byte: float | None = None  # observe(); seconds since `started`
+    _observed: bool = False
+
+    async def admit(self, target: Target) -> None:
+        """Pass every gate that a layer has put before spending money; the handler's last step before the call.
+
+        Raises the `Fault` of the gate that refuses.
+        """
+        self.target = target
+        for gate in self.gates:
+            await gate(target)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the exchange began."""
+        return time.perf_counter() - self.started
+
+    def observe(self, send: Send) -> Send:
+        """`send`, noting the status and the first byte as they pass; wraps once, however many layers ask."""
+        if self._observed:
+            return send
+        self._observed = True
+
+        async def observing(message: Message) -> None:
+            await send(message)
+            if message["type"] == START:
+                self.status = message["status"]
+            elif self.first_byte is None and message["type"] == BODY:
+                self.first_byte = self.elapsed
+
+        return observing
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange of this request, opened by whoever asks first."""
+    exchange = scope.get(KEY)
+    if exchange is None:
+        exchange = scope[KEY] = Exchange()
+    return exchange  # type: ignore[no-any-return]  # a scope holds Any
