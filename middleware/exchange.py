@@ -93,8 +93,11 @@ class Recording(Protocol):
     @property
     def key(self) -> str: ...
 
-    def complete(self, message: Message) -> Answer | None:
-        """The whole answer, `message` being its last one; `None` if it cannot be given again."""
+    def end(self, message: Message | None, fault: Fault | None) -> Answer | None:
+        """The answer to be stored, now that it ends: with its last message, with a fault, or broken off.
+
+        Whoever takes it makes it durable. `None` if nothing can be given again.
+        """
         ...
 
 
@@ -110,6 +113,7 @@ class Exchange:
     document: dict[str, Any] = field(default_factory=dict)  # body: the parsed JSON object
     target: Target | None = None  # handler, through admit()
     usage: Usage | None = None  # handler
+    spent: bool = False  # handler: whether the provider may have charged for this call
     gates: list[Callable[[Target], Awaitable[None]]] = field(default_factory=list)  # each layer adds its own
     recording: Recording | None = None  # idempotency
     replayed: bool = False  # idempotency
@@ -136,6 +140,11 @@ class Exchange:
         """Seconds since the exchange began."""
         return time.perf_counter() - self.started
 
+    @property
+    def final_status(self) -> int:
+        """The status that was sent, or would have been if the client had stayed."""
+        return self.status or (self.fault.status if self.fault else 500)
+
     def observe(self, send: Send) -> Send:
         """`send`, noting the status and the first byte as they pass; wraps once, however many layers ask."""
         if self._observed:
@@ -157,4 +166,4 @@ def exchange_of(scope: Scope) -> Exchange:
     exchange = scope.get(KEY)
     if exchange is None:
         exchange = scope[KEY] = Exchange()
-    return exchange  # type: ignore[no-any-return]  # a scope holds Any
+    return exchange

@@ -66,7 +66,7 @@ class CallerFault(Fault):
     status = 400
     code = "caller_invalid_request"
     type = "invalid_request_error"
-    should_retry = False
+    should_retry: bool | None = False
 
 
 class MalformedBody(CallerFault):
@@ -112,7 +112,7 @@ class BodyTimeout(CallerFault):
 
     status = 408
     code = "caller_body_timeout"
-    should_retry = None
+    should_retry: bool | None = None
 
 
 class IdempotencyConflict(CallerFault):
@@ -172,7 +172,7 @@ class PolicyFault(Fault):
     status = 403
     code = "policy_refused"
     type = "permission_error"
-    should_retry = False
+    should_retry: bool | None = False
 
 
 class ModelNotAllowed(PolicyFault):
@@ -195,7 +195,7 @@ class RateLimited(PolicyFault):
     status = 429
     code = "policy_rate_limited"
     type = "rate_limit_error"
-    should_retry = None
+    should_retry: bool | None = None
 
 
 # --- the provider's -------------------------------------------------------------------------------------------

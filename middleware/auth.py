@@ -1,0 +1,56 @@
+"""Lets in only callers with a valid API key, by the headers alone: a stranger never makes us read a body.
+
+Both forms that the official SDKs send are taken: `Authorization: Bearer` (RFC 6750) and `x-api-key`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from middleware.asgi import ASGIApp, Receive, Scope, Send, header
+from middleware.exchange import Caller, exchange_of
+from middleware.faults import Unauthenticated
+
+LONGEST_TOKEN = 256
+
+
+class Keys(Protocol):
+    """Knows API keys."""
+
+    async def caller(self, token: str) -> Caller | None:
+        """Whose key this is; `None` if it is unknown, expired or revoked.
+
+        Raises `StoreUnavailable` when that cannot be told.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    app: ASGIApp
+    keys: Keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        caller = await self.keys.caller(_token(scope))
+        if caller is None:
+            raise Unauthenticated("This API key is unknown, expired or revoked.")
+        exchange_of(scope).caller = caller
+        await self.app(scope, receive, send)
+
+
+def _token(scope: Scope) -> str:
+    authorization = header(scope, b"authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthenticated("Send the API key as 'Authorization: Bearer <key>'.")
+    else:
+        token = header(scope, b"x-api-key") or b""
+    token = token.strip()
+    if not token:
+        raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or as 'x-api-key'.")
+    if len(token) > LONGEST_TOKEN or not token.isascii():
+        raise Unauthenticated("This API key is unknown, expired or revoked.")
+    return token.decode("ascii")

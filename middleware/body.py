@@ -1,0 +1,123 @@
+"""Reads the request body once, bounded in size, time and depth, and parses it.
+
+The one place where input of unknown size is held. Further in, the body stands on the exchange and `receive` has
+nothing left to say but that the client has gone.
+
+Bounds: bytes (refused by `content-length` before anything is read, else while reading), seconds, and 1,024 levels
+of nesting (orjson's own bound). orjson also refuses invalid UTF-8, NaN and Infinity, which are not JSON (RFC 8259).
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from middleware.asgi import ASGIApp, Receive, Scope, Send, header
+from middleware.exchange import exchange_of
+from middleware.faults import (
+    BodyTimeout,
+    BodyTooLarge,
+    ClientDisconnected,
+    MalformedBody,
+    UnsupportedEncoding,
+)
+
+UNAMBIGUOUS = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens")
+"""Fields on which money depends: given twice, readers of the same body would disagree on what was ordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """`limit` in bytes, `timeout` in seconds for the whole body."""
+
+    app: ASGIApp
+    limit: int
+    timeout: float
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = exchange_of(scope)
+        self._refuse_by_headers(scope)
+        try:
+            async with asyncio.timeout(self.timeout):
+                exchange.body = await self._read(receive)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"The body did not arrive within {self.timeout:g} s.", headers={"connection": "close"}
+            ) from None
+        if scope["method"] == "POST":
+            exchange.document = parse_object(exchange.body)
+        await self.app(scope, receive, send)
+
+    def _refuse_by_headers(self, scope: Scope) -> None:
+        encoding = header(scope, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
+        length = header(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > self.limit:
+            raise self._too_large()
+
+    async def _read(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected("The client left before its body was complete.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.limit:
+                raise self._too_large()
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self.limit} bytes, the limit of this gateway.")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` is.
+
+    Raises `MalformedBody` if it is anything else, or if a field of `UNAMBIGUOUS` stands in it twice.
+    """
+    if not body:
+        raise MalformedBody("The body is empty; a JSON object is expected.")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise MalformedBody(f"The body is a JSON {_json_type(document)}; an object is expected.")
+    if _may_repeat(body):
+        _refuse_repeated(body)
+    return document
+
+
+def _may_repeat(body: bytes) -> bool:
+    return any(body.count(b'"%s"' % name.encode()) > 1 for name in UNAMBIGUOUS)
+
+
+def _refuse_repeated(body: bytes) -> None:
+    """The slow, certain look: the standard library tells each object's pairs, the outermost object's last."""
+    outermost: Sequence[tuple[str, Any]] = ()
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal outermost
+        outermost = pairs
+
+    json.loads(body, object_pairs_hook=keep)
+    names = [name for name, _ in outermost]
+    for name in UNAMBIGUOUS:
+        if names.count(name) > 1:
+            raise MalformedBody(f"The field '{name}' stands in the body more than once.")
+
+
+def _json_type(value: object) -> str:
+    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")

@@ -1,0 +1,96 @@
+"""Keeps a quiet stream open: a comment whenever nothing has passed for a while.
+
+A model may think for minutes; load balancers cut connections that are silent for one. SSE comments are ignored by
+every client (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes). They are no part of
+the answer: this layer stands outside idempotency, so they are never recorded.
+
+One timer a stream, looked at once an interval: a chunk that passes costs a clock reading.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from middleware.asgi import BODY, START, ASGIApp, Message, Receive, Scope, Send, is_last
+
+COMMENT: Message = {"type": BODY, "body": b": keep-alive\n\n", "more_body": True}
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """`interval` in seconds."""
+
+    app: ASGIApp
+    interval: float
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        heart = _Heart(send, self.interval)
+        try:
+            await self.app(scope, receive, heart.send)
+        finally:
+            heart.stop()
+
+
+class _Heart:
+    __slots__ = ("_beat", "_between_events", "_interval", "_last", "_loop", "_send", "_sending", "_timer")
+
+    def __init__(self, send: Send, interval: float) -> None:
+        self._send = send
+        self._interval = interval
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._last = 0.0
+        self._sending = False
+        self._between_events = True
+
+    async def send(self, message: Message) -> None:
+        if self._beat is not None:
+            await self._beat
+        self._sending = True
+        try:
+            await self._send(message)
+        finally:
+            self._sending = False
+        self._last = self._loop.time()
+        if message["type"] == START:
+            if _is_event_stream(message):
+                self._timer = self._loop.call_later(self._interval, self._look)
+            return
+        if self._timer is None:
+            return
+        if is_last(message):
+            self.stop()
+            return
+        self._between_events = message.get("body", b"").endswith(b"\n\n")
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._beat is not None:
+            self._beat.cancel()
+
+    def _look(self) -> None:
+        quiet = self._loop.time() - self._last
+        due = self._interval - quiet
+        if due <= 0:
+            if self._between_events and not self._sending:
+                self._beat = self._loop.create_task(self._comment())
+            due = self._interval
+        self._timer = self._loop.call_later(due, self._look)
+
+    async def _comment(self) -> None:
+        try:
+            await self._send(dict(COMMENT))
+        finally:
+            self._beat = None
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )

@@ -1,0 +1,105 @@
+"""Bills every call exactly once: a durable row before money can be spent, settled before the client has the end.
+
+The handler passes this layer's gate (`exchange.admit`) just before it calls the provider: the call is reserved
+there, and refused if it cannot be. From then on this layer settles at every end there is:
+
+- the last message of the answer waits for the settlement's commit, the one delay on purpose in the whole chain;
+- an exception, a disconnect or a shutdown settles in `finally`, shielded from cancellation.
+
+The recorded answer of a held idempotency key is handed to the settlement, so that both become durable in one
+transaction. What could not be written, because the process died, stays an open reservation for the sweep.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from middleware.asgi import ASGIApp, Message, Receive, Scope, Send, is_last
+from middleware.exchange import Answer, Exchange, Outcome, Target, Usage, exchange_of
+from middleware.faults import Fault
+
+
+class Reservation(Protocol):
+    """One call in the ledger."""
+
+    def cost(self, usage: Usage) -> int:
+        """What this usage is billed, in 1e-9 USD, by the price pinned at the start."""
+        ...
+
+    async def open(self) -> None:
+        """Return once the call is durable. Raises `StoreUnavailable`."""
+        ...
+
+    async def settle(self, outcome: Outcome, usage: Usage, answer: Answer | None) -> None:
+        """Return once the end of the call, and the answer for its idempotency key, are durable.
+
+        Survives the cancellation of its caller. Raises nothing: what the store does not take in time is written
+        as soon as it is back.
+        """
+        ...
+
+    async def void(self, outcome: Outcome) -> None:
+        """As `settle`, for a call on which nothing was spent."""
+        ...
+
+
+class Ledger(Protocol):
+    def reserve(self, exchange: Exchange, target: Target) -> Reservation:
+        """The reservation of this call, not yet durable. Raises `Unpriced` for a model without a price."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    app: ASGIApp
+    ledger: Ledger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        metered = _Metered(exchange_of(scope), self.ledger, send)
+        try:
+            await self.app(scope, receive, metered.send)
+        except Fault as fault:
+            await metered.settle(fault=fault)
+            raise
+        finally:
+            await metered.settle()
+
+
+class _Metered:
+    """The metering of one exchange: nothing until the gate is passed, then settled once."""
+
+    __slots__ = ("_exchange", "_ledger", "_reservation", "_send")
+
+    def __init__(self, exchange: Exchange, ledger: Ledger, send: Send) -> None:
+        self._exchange = exchange
+        self._ledger = ledger
+        self._send = send
+        self._reservation: Reservation | None = None
+        exchange.gates.append(self._gate)
+
+    async def _gate(self, target: Target) -> None:
+        self._reservation = self._ledger.reserve(self._exchange, target)
+        self._exchange.pricing = self._reservation.cost
+        await self._reservation.open()
+
+    async def send(self, message: Message) -> None:
+        if is_last(message):
+            await self.settle(message=message)
+        await self._send(message)
+
+    async def settle(self, *, message: Message | None = None, fault: Fault | None = None) -> None:
+        """End the reservation if it has not ended, as the exchange says that the call ended."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return
+        exchange = self._exchange
+        usage, outcome = exchange.usage, exchange.outcome or Outcome.INTERRUPTED
+        if usage is None or not exchange.spent:
+            exchange.billed = 0
+            await reservation.void(outcome)
+            return
+        exchange.billed = reservation.cost(usage)
+        answer = exchange.recording.end(message, fault) if exchange.recording else None
+        await reservation.settle(outcome, usage, answer)

@@ -1,0 +1,80 @@
+"""Holds each caller to a request rate, before the body is read.
+
+Every answer tells where the caller stands, in OpenAI's headers (`x-ratelimit-*-requests`), which drop-in clients
+and dashboards read, and in the IETF's (`RateLimit`, `RateLimit-Policy`).
+
+Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send, adding_headers
+from middleware.exchange import Caller, exchange_of
+from middleware.faults import RateLimited
+
+WINDOW = 60
+"""Seconds over which a request rate is stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The state of a limit after one request has asked; times in seconds from now."""
+
+    allowed: bool
+    remaining: int
+    reset_after: float
+    retry_after: float = 0.0
+
+
+class Limiter(Protocol):
+    """Counts requests by name, over all replicas if it can."""
+
+    async def take(self, name: str, limit: int) -> Allowance:
+        """Take one of `limit` requests a minute from the named allowance."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`requests_per_minute` holds for keys that have no rate of their own; 0 is no limit."""
+
+    app: ASGIApp
+    limiter: Limiter
+    requests_per_minute: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        caller = exchange_of(scope).caller
+        limit = self._limit(caller)
+        if caller is None or not limit:
+            await self.app(scope, receive, send)
+            return
+        allowance = await self.limiter.take(caller.public_id, limit)
+        headers = _headers(limit, allowance)
+        if not allowance.allowed:
+            raise RateLimited(
+                f"Over this key's limit of {limit} requests a minute.",
+                retry_after=allowance.retry_after,
+                headers={name.decode(): value.decode() for name, value in headers},
+            )
+        await self.app(scope, receive, adding_headers(send, lambda: headers))
+
+    def _limit(self, caller: Caller | None) -> int:
+        if caller is None or caller.requests_per_minute is None:
+            return self.requests_per_minute
+        return caller.requests_per_minute
+
+
+def _headers(limit: int, allowance: Allowance) -> RawHeaders:
+    remaining, reset = allowance.remaining, allowance.reset_after
+    return [
+        (b"x-ratelimit-limit-requests", b"%d" % limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
+        (b"x-ratelimit-reset-requests", b"%dms" % math.ceil(reset * 1000)),
+        (b"ratelimit-policy", b'"rpm";q=%d;w=%d' % (limit, WINDOW)),
+        (b"ratelimit", b'"rpm";r=%d;t=%d' % (remaining, math.ceil(reset))),
+    ]
