@@ -50,15 +50,17 @@ class Errors:
         send = exchange.observe(send)
         try:
             await self.app(scope, receive, send)
-            return
-        except Fault as error:
-            fault = error
+        except Fault as fault:
+            exchange.fault = fault
         except Exception:
             logger.exception("the gateway failed")
-            fault = Fault("The gateway failed on this request; its operator finds the reason under the request id.")
-        exchange.fault = fault
-        if exchange.status or isinstance(fault, ClientDisconnected):
+            exchange.fault = Fault("The gateway failed on this request; its operator finds why under the request id.")
+        else:
             return
+        if not exchange.status and not isinstance(exchange.fault, ClientDisconnected):
+            await self._refuse(exchange.fault, send)
+
+    async def _refuse(self, fault: Fault, send: Send) -> None:
         answer = self.render(fault)
         await send({"type": START, "status": answer.status, "headers": list(answer.headers)})
         await send({"type": BODY, "body": answer.body, "more_body": False})
