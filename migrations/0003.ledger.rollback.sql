@@ -1,0 +1,3 @@
+drop view calls_usd;
+drop table calls;
+drop table replicas;
