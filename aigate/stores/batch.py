@@ -1,0 +1,68 @@
+"""Group commit: what is concurrent shares one round trip, and an idle gateway delays nothing.
+
+A statement costs the gateway about the same whether it carries one row or sixty (measured: 39 us CPU a row alone,
+4 us at 64), so the batch, not the row, is the unit of work. What is submitted during one turn of the event loop, or
+while all lanes are busy, goes together; each waiter resumes at its own commit.
+
+After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batch(Generic[Item, Result]):
+    """Hands items to `write` together, at most `size` at a time and `lanes` of such batches at once.
+
+    `write` returns one result an item, in order; what it raises, every waiter of the batch is raised.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        size: int = 256,
+        lanes: int = 2,
+    ) -> None:
+        self._write = write
+        self._size = size
+        self._lanes = lanes
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def submit(self, item: Item) -> "asyncio.Future[Result]":
+        """The future result of writing `item`. Cancelling it does not take the item back."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._running) < self._lanes:
+            task = asyncio.create_task(self._drain())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return future
+
+    async def flush(self) -> None:
+        """Return once nothing is waiting or being written."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            count = min(self._size, len(self._waiting))
+            await self._write_one([self._waiting.popleft() for _ in range(count)])
+
+    async def _write_one(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+        try:
+            results = await self._write([item for item, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

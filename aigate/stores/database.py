@@ -1,0 +1,75 @@
+"""The way to PostgreSQL: one pool, opened when first needed, so that the gateway starts and recovers without it.
+
+Whatever keeps a statement from its answer is a `StoreUnavailable`, which the caller sees as 503; anything else that
+PostgreSQL says is a defect of ours and passes as it is.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+
+from middleware.faults import StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What says that the database is away, full, starting, stopping, or not yet migrated: try again later."""
+
+
+class Database:
+    """`connections` at most are open; a statement has `timeout` seconds."""
+
+    def __init__(self, url: str, *, connections: int = 10, timeout: float = 5.0) -> None:
+        self._url = url
+        self._connections = connections
+        self._timeout = timeout
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Connection"]:
+        """A connection for the time of the block. Raises `StoreUnavailable` if the database is out of reach."""
+        try:
+            pool = self._pool or await self._open()
+            async with pool.acquire(timeout=self._timeout) as connection:
+                yield connection
+        except UNAVAILABLE as error:
+            raise StoreUnavailable("The gateway's database does not answer; nothing was called.") from error
+
+    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._connections,
+                    timeout=self._timeout,
+                    command_timeout=self._timeout,
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), self._timeout)
+            except TimeoutError:
+                pool.terminate()
