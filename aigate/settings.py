@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
 
@@ -115,7 +115,9 @@ class Settings:
     idempotency_seconds: float = _setting("AIGATE_IDEMPOTENCY_SECONDS", _number, 24 * 3600.0)
     idempotency_answer_bytes: int = _setting("AIGATE_IDEMPOTENCY_ANSWER_BYTES", _count, 8 * 1024 * 1024)
 
-    upstream_transport: str = _setting("AIGATE_UPSTREAM_TRANSPORT", _one_of("aiohttp", "httpx"), "aiohttp")
+    upstream_transport: Literal["aiohttp", "httpx"] = _setting(
+        "AIGATE_UPSTREAM_TRANSPORT", _one_of("aiohttp", "httpx"), "aiohttp"
+    )
     upstream_connect_timeout: float = _setting("AIGATE_UPSTREAM_CONNECT_TIMEOUT", _number, 5.0)
     upstream_first_byte_timeout: float = _setting("AIGATE_UPSTREAM_FIRST_BYTE_TIMEOUT", _number, 300.0)
     upstream_idle_timeout: float = _setting("AIGATE_UPSTREAM_IDLE_TIMEOUT", _number, 120.0)

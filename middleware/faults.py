@@ -274,10 +274,3 @@ class StoreUnavailable(GatewayFault):
 
     def __init__(self, message: str, *, retry_after: float = 2.0) -> None:
         super().__init__(message, retry_after=retry_after)
-
-
-class Draining(GatewayFault):
-    """This replica is shutting down."""
-
-    status = 503
-    code = "gateway_draining"

@@ -1,5 +1,6 @@
--- One key, one answer, for each organisation. A row is held ('running') by the request that claimed it, until its
--- lease runs out or the answer is stored ('finished'). An answer is what went to the client: status, headers, bytes.
+-- One key, one answer, for each organisation. A row is held ('running') by the request that claimed it, for as long as
+-- that request's replica lives, until the answer is stored ('finished'). An answer is what went to the client: status,
+-- headers, bytes.
 -- depends: 0003.ledger
 
 create table idempotency_keys (
@@ -8,7 +9,7 @@ create table idempotency_keys (
     fingerprint bytea not null check (length(fingerprint) = 32),
     request_id uuid not null,
     state text not null default 'running' check (state in ('running', 'finished')),
-    lease_until timestamptz not null,
+    replica_id uuid not null,
     expires_at timestamptz not null,
     status smallint,
     headers bytea,

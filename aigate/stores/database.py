@@ -66,6 +66,11 @@ class Database:
                 )
             return self._pool
 
+    async def check(self) -> None:
+        """Return if the database answers and is migrated. Raises `StoreUnavailable`."""
+        async with self.connection() as connection:
+            await connection.execute("select 1 from calls limit 0")
+
     async def close(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:

@@ -1,0 +1,5 @@
+"""`python -m aigate` is the command `aigate`."""
+
+from aigate.cli import main
+
+main()

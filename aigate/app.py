@@ -1,0 +1,192 @@
+"""The gateway, composed: the chain of layers as one list, and everything that they need, opened and closed here.
+
+This is the way of every request, outermost first; the reason for each place stands beside it. Nothing else in the
+project decides an order.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from loguru import logger
+from prometheus_client import CollectorRegistry
+
+from aigate import __version__, logs
+from aigate.chat import Chat
+from aigate.endpoints import endpoints
+from aigate.model_list import ModelList
+from aigate.operations import PATHS, Operations, Readiness
+from aigate.resolver import Resolver
+from aigate.settings import Settings
+from aigate.stores.database import Database
+from aigate.stores.idempotency import PostgresIdempotency
+from aigate.stores.keys import KeyRing
+from aigate.stores.ledger import PostgresLedger
+from aigate.stores.limits import RedisLimiter
+from aigate.stores.prices import Prices
+from aigate.stores.replica import Replica
+from middleware.asgi import ASGIApp, Receive, Scope, Send
+from middleware.auth import Auth
+from middleware.body import Body
+from middleware.disconnect import Disconnect
+from middleware.errors import Errors, openai_answer
+from middleware.idempotency import Idempotency
+from middleware.keep_alive import KeepAlive
+from middleware.metering import Metering
+from middleware.metrics import Instruments, Metrics
+from middleware.rate_limit import RateLimit
+from middleware.request_id import RequestId
+from providers.catalog import catalog
+from providers.client import Client, Timeouts
+from providers.echo import EchoTransport
+from providers.transport import open_transport
+
+Layer: TypeAlias = Callable[[ASGIApp], ASGIApp]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is opened with the gateway and closed with it."""
+
+    database: Database
+    replica: Replica
+    prices: Prices
+    ledger: PostgresLedger
+    limiter: RedisLimiter
+    client: Client
+
+
+class Gateway:
+    """The ASGI application: operations before the chain, everything else through it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running = 0
+        self._stores = _stores(settings)
+        self._readiness = Readiness(
+            {"postgres": self._stores.database.check, "redis": self._stores.limiter.ping}, settings.ready_requires
+        )
+        registry = CollectorRegistry()
+        self._operations = Operations(self._readiness, registry, settings.metrics_token)
+        self._chain = _chain(settings, self._stores, registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in PATHS:
+            await self._operations(scope, receive, send)
+        else:
+            self._running += 1
+            try:
+                await self._chain(scope, receive, send)
+            finally:
+                self._running -= 1
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        scope.get("state", {})["header_timeout"] = self._settings.header_timeout
+        self._stores.replica.start()
+        ready, states = await self._readiness.look()
+        logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _close(self) -> None:
+        """Let what was cancelled settle, write what is unwritten, then close everything."""
+        stores = self._stores
+        deadline = time.monotonic() + self._settings.database_timeout
+        while self._running and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
+            await asyncio.sleep(0.01)
+        await stores.ledger.stop(self._settings.database_timeout)
+        await stores.client.aclose()
+        await stores.limiter.close()
+        await stores.replica.stop()
+        await stores.database.close()
+
+
+def create() -> Gateway:
+    """The gateway of this process' environment: the factory that each uvicorn worker calls."""
+    settings = Settings.read()
+    logs.configure(settings.log_level)
+    return Gateway(settings)
+
+
+def compose(layers: list[Layer], app: ASGIApp) -> ASGIApp:
+    """`app` behind the layers, the first of them outermost."""
+    for layer in reversed(layers):
+        app = layer(app)
+    return app
+
+
+def _stores(settings: Settings) -> Stores:
+    database = Database(
+        settings.database_url, connections=settings.database_connections, timeout=settings.database_timeout
+    )
+    replica = Replica(database, name=f"{settings.host}:{settings.port}", lease=settings.lease_seconds)
+    prices = Prices(database, kept=settings.price_cache_seconds)
+    timeouts = Timeouts(
+        connect=settings.upstream_connect_timeout,
+        first_byte=settings.upstream_first_byte_timeout,
+        idle=settings.upstream_idle_timeout,
+        total=settings.upstream_total_timeout,
+    )
+    return Stores(
+        database=database,
+        replica=replica,
+        prices=prices,
+        ledger=PostgresLedger(database, prices, replica, free_unpriced=settings.unpriced == "free"),
+        limiter=RedisLimiter(settings.redis_url, timeout=settings.redis_timeout),
+        client=Client(
+            open_transport(settings.upstream_transport),
+            timeouts,
+            local={"echo": EchoTransport()},
+            max_answer_bytes=settings.upstream_answer_bytes,
+        ),
+    )
+
+
+def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> ASGIApp:
+    providers = catalog(settings.environment)
+    resolver = Resolver(providers, settings.model_aliases)
+    models = ModelList(
+        providers,
+        resolver,
+        stores.client,
+        timeout=settings.models_timeout,
+        kept=settings.models_cache_seconds,
+    )
+    chat = Chat(resolver, stores.client, settings.stream_keep_alive)
+    keys = KeyRing(stores.database, cache_seconds=settings.key_cache_seconds)
+    answers = PostgresIdempotency(stores.database, stores.replica, retention=settings.idempotency_seconds)
+    return compose(
+        [
+            # opens the exchange, names it, closes what it owns, writes the one line of the access log
+            partial(RequestId, bind=logs.bind, report=logs.report),
+            # sees every answer, also 401, 413, 429 and 500
+            partial(Metrics, instruments=Instruments(registry, stores.prices.priced)),
+            # renders every refusal and failure once, in the caller's format
+            Errors,
+            # outside idempotency: its comments are no part of an answer and never recorded
+            partial(KeepAlive, interval=settings.stream_keep_alive),
+            # headers only: a stranger never makes us read a body
+            partial(Auth, keys=keys),
+            # needs the caller, and refuses before the body is read
+            partial(RateLimit, limiter=stores.limiter, requests_per_minute=settings.requests_per_minute),
+            # reads once, bounded; afterwards receive only says that the client has gone
+            partial(Body, limit=settings.body_bytes, timeout=settings.body_timeout),
+            # outside metering: a replay is never billed; outside disconnect: a held key outlives its client
+            partial(
+                Idempotency, store=answers, render=openai_answer, longest_answer=settings.idempotency_answer_bytes
+            ),
+            # reserves just before money can be spent, settles at every end
+            partial(Metering, ledger=stores.ledger),
+            # innermost: what it cancels is exactly the upstream call
+            partial(Disconnect, drain_timeout=settings.drain_timeout),
+        ],
+        endpoints(chat, models),
+    )

@@ -1,0 +1,184 @@
+"""`POST /v1/chat/completions`: resolve, admit, call, forward. All else about a request is a layer's business.
+
+The head of a stream waits for the provider's first event, so that an early refusal has a true status; but not for
+long: after `patience` seconds the stream begins, and what goes wrong from then on is its last event. The last bytes
+are sent as the response's last message, which waits for the settlement: nobody has a whole answer that is unbilled.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+from blacksheep import Content, Response, StreamedContent
+
+from aigate import chat_request
+from aigate.provider_faults import note_failure
+from aigate.resolver import Resolver, require_use
+from middleware.exchange import Exchange, Outcome, Target
+from middleware.faults import Fault
+from providers.catalog import Provider
+from providers.client import Client, Upstream
+from providers.contract import Call, ProviderError, Usage
+from providers.sse import DONE, event
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream"
+UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+"""Ask proxies on the way to pass each event on (https://nginx.org/en/docs/http/ngx_http_proxy_module.html)."""
+
+
+class Last(bytes):
+    """The last bytes of a body: BlackSheep ends a response with the first chunk that is not true."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """`patience` in seconds."""
+
+    resolver: Resolver
+    client: Client
+    patience: float
+
+    async def __call__(self, exchange: Exchange) -> Response:
+        """Answer this exchange. Raises the `Fault` that keeps it from an answer."""
+        document = exchange.document
+        chat_request.check(document)
+        provider, model = self.resolver.resolve(document.get("model"))
+        require_use(exchange.caller, provider.name, model)
+        stream = document.get("stream") is True
+        await exchange.admit(Target(provider.name, model, stream, provider.on_disconnect == "drain"))
+        call = Call(model, document, stream, chat_request.wants_usage(document), exchange.pricing)
+        exchange.usage = Usage()
+        exchange.spent = True
+        relay = _Relay(exchange, self.client, provider, call)
+        return await (relay.begin_within(self.patience) if stream else relay.whole())
+
+
+class _Relay:
+    """One provider's answer on its way to one client."""
+
+    __slots__ = ("_call", "_client", "_exchange", "_provider")
+
+    def __init__(self, exchange: Exchange, client: Client, provider: Provider, call: Call) -> None:
+        self._exchange = exchange
+        self._client = client
+        self._provider = provider
+        self._call = call
+
+    async def whole(self) -> Response:
+        """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
+        try:
+            return _json(await self._read(await self._open()))
+        except ProviderError as error:
+            raise self._fault(error) from error
+
+    async def begin_within(self, patience: float) -> Response:
+        """The answer as a stream, begun after `patience` seconds at the latest."""
+        first = asyncio.ensure_future(self._begin())
+        try:
+            done, _ = await asyncio.wait({first}, timeout=patience)
+        except asyncio.CancelledError:
+            await _abandon(first)
+            raise
+        if not done:
+            return _stream(self._late(first))
+        answer = first.result()
+        return _json(answer) if isinstance(answer, bytes) else _stream(answer)
+
+    async def _begin(self) -> bytes | AsyncIterator[bytes]:
+        """The answer as soon as it has begun: its events, or a whole document from a provider that does not stream.
+
+        Raises the `Fault` that a failure of the provider is.
+        """
+        try:
+            upstream = await self._open()
+            if not upstream.streamed:
+                return await self._read(upstream)
+            events = upstream.events()
+            try:
+                return self._forward(upstream, events, await anext(events))
+            finally:
+                self._exchange.usage = upstream.usage
+        except ProviderError as error:
+            raise self._fault(error) from error
+
+    async def _late(self, first: "asyncio.Future[bytes | AsyncIterator[bytes]]") -> AsyncIterator[bytes]:
+        """A stream whose head has left before the provider said anything."""
+        try:
+            answer = await first
+        except asyncio.CancelledError:
+            await _abandon(first)
+            raise
+        except Fault as fault:
+            yield self._broken(fault)
+            return
+        if isinstance(answer, bytes):
+            yield event(as_chunk(answer))
+            yield Last(DONE)
+        else:
+            async for data in answer:
+                yield data
+
+    async def _forward(self, upstream: Upstream, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
+        try:
+            while not upstream.finished:
+                yield data
+                data = await anext(events)
+        except ProviderError as error:
+            yield self._broken(self._fault(error))
+        else:
+            self._exchange.outcome = Outcome.OK
+            yield Last(data)
+            async for _ in events:  # to the end of the connection, so that it can be used again
+                pass
+
+    async def _open(self) -> Upstream:
+        asked = time.perf_counter()
+        try:
+            upstream = await self._client.open(self._provider, self._call)
+        finally:
+            self._exchange.upstream_seconds = time.perf_counter() - asked
+        self._exchange.resources.push_async_callback(upstream.aclose)
+        self._exchange.usage = upstream.usage
+        return upstream
+
+    async def _read(self, upstream: Upstream) -> bytes:
+        decoded = await upstream.read()
+        self._exchange.usage = decoded.usage
+        self._exchange.outcome = Outcome.OK
+        return decoded.body
+
+    def _fault(self, error: ProviderError) -> Fault:
+        return note_failure(self._exchange, error, self._provider.name)
+
+    def _broken(self, fault: Fault) -> Last:
+        """The end of a stream that has begun and cannot be finished: an error event, and no terminator."""
+        self._exchange.fault = fault
+        return Last(event(orjson.dumps(fault.body())))
+
+
+def as_chunk(body: bytes) -> bytes:
+    """A whole chat completion as the one chunk of a stream."""
+    document = orjson.loads(body)
+    document["object"] = "chat.completion.chunk"
+    for choice in document["choices"]:
+        choice["delta"] = choice.pop("message", {})
+    return orjson.dumps(document)
+
+
+def _json(body: bytes) -> Response:
+    return Response(200, content=Content(JSON, body))
+
+
+def _stream(events: AsyncIterator[bytes]) -> Response:
+    return Response(200, list(UNBUFFERED), StreamedContent(EVENT_STREAM, lambda: events))
+
+
+async def _abandon(task: "asyncio.Future[bytes | AsyncIterator[bytes]]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

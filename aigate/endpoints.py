@@ -1,0 +1,60 @@
+"""The gateway's routes, as one BlackSheep application: the innermost of the chain.
+
+BlackSheep routes and writes responses; it renders no error, because that is the errors layer's business: whatever a
+handler raises passes through.
+"""
+
+from typing import cast
+
+from blacksheep import Request, Response
+from blacksheep.server.application import Application
+from blacksheep.server.routing import Router
+
+from aigate.chat import Chat
+from aigate.model_list import ModelList
+from middleware.asgi import ASGIApp, Scope
+from middleware.exchange import Exchange, exchange_of
+from middleware.faults import MethodNotAllowed, NotFound
+
+CHAT = "/v1/chat/completions"
+MODELS = "/v1/models"
+
+
+class Endpoints(Application):
+    """A BlackSheep application that lets faults pass."""
+
+    async def handle_request_handler_exception(self, request: Request, exc: Exception) -> Response:
+        raise exc
+
+
+def endpoints(chat: Chat, models: ModelList) -> ASGIApp:
+    """The routes as one ASGI application."""
+
+    async def create_chat_completion(request: Request) -> Response:
+        return await chat(_exchange(request))
+
+    async def list_models(request: Request) -> Response:
+        return await models.all(_exchange(request))
+
+    async def retrieve_model(request: Request) -> Response:
+        return await models.one(_exchange(request), request.scope["path"].removeprefix(f"{MODELS}/"))
+
+    router: Router = Router()
+    router.add_post(CHAT, create_chat_completion)
+    router.add_get(MODELS, list_models)
+    router.add_get(f"{MODELS}/*", retrieve_model)
+    router.fallback = _nowhere
+    return Endpoints(router=router)
+
+
+def _exchange(request: Request) -> Exchange:
+    return exchange_of(cast(Scope, request.scope))
+
+
+async def _nowhere(request: Request) -> Response:
+    path, method = request.scope["path"], request.scope["method"]
+    allowed = "POST" if path == CHAT else "GET" if path == MODELS or path.startswith(f"{MODELS}/") else None
+    if allowed is not None:
+        raise MethodNotAllowed(f"{method} is not for {path}: use {allowed}.", headers={"allow": allowed})
+    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if f"/v1{path}" in (CHAT, MODELS) else ""
+    raise NotFound(f"There is nothing at {method} {path[:200]}.{hint}")

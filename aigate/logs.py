@@ -1,0 +1,105 @@
+"""The log: one JSON object a line on stdout, ours, uvicorn's and the libraries' alike, so that Loki can query it.
+
+orjson builds the line from loguru's record (8 us; loguru's own `serialize` takes 20). Tracebacks are written without
+the values of variables: a prompt or a key that is in memory must not reach the log through an exception.
+"""
+
+import logging
+import sys
+import traceback
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from loguru import logger
+
+from middleware.asgi import Scope, header
+from middleware.exchange import Exchange
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+LONGEST_CORRELATION_ID = 128
+QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "yoyo": logging.WARNING}
+
+
+def configure(level: str) -> None:
+    """Send everything that is logged in this process to stdout as JSON lines, from `level` upwards."""
+    logger.remove()
+    logger.add(_write, level=level, format="{message}", backtrace=False, diagnose=False)
+    logging.basicConfig(handlers=[_Forward()], level=level, force=True)
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(max(least, logging.getLevelName(level)))
+
+
+def bind(request_id: str) -> AbstractContextManager[None]:
+    """Put the request id on every line that is logged inside the block."""
+    return logger.contextualize(request_id=request_id)
+
+
+def report(exchange: Exchange, scope: Scope) -> None:
+    """The one line of a finished exchange. Never a prompt, a key or a header of the caller's beside its own id."""
+    fields: dict[str, Any] = {
+        "method": scope["method"],
+        "path": scope["path"][:256],
+        "status": exchange.final_status,
+        "duration_ms": round(exchange.elapsed * 1000, 3),
+    }
+    if exchange.first_byte is not None:
+        fields["first_byte_ms"] = round(exchange.first_byte * 1000, 3)
+    if exchange.caller is not None:
+        fields |= {"org": exchange.caller.org_name, "key": exchange.caller.public_id}
+    if exchange.target is not None:
+        target = exchange.target
+        fields |= {"provider": target.provider, "model": target.model, "stream": target.stream}
+    if exchange.fault is not None:
+        fields["code"] = exchange.fault.code
+    if exchange.outcome is not None:
+        fields["outcome"] = exchange.outcome
+    fields["replayed"] = exchange.replayed
+    fields |= _consumption(exchange)
+    correlation = header(scope, b"x-request-id")
+    if correlation is not None:
+        fields["client_request_id"] = correlation[:LONGEST_CORRELATION_ID].decode("latin-1")
+    logger.info("request", **fields)
+
+
+def _consumption(exchange: Exchange) -> dict[str, Any]:
+    usage = exchange.usage
+    if usage is None or not exchange.spent:
+        return {}
+    return {
+        "input_tokens": usage.input_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "usage_source": usage.source,
+        "cost_usd": (exchange.billed or 0) / 1e9,
+    }
+
+
+def _write(message: "Message") -> None:
+    record = message.record
+    line: dict[str, Any] = {
+        "time": record["time"].isoformat(timespec="milliseconds"),
+        "level": record["level"].name.lower(),
+        "event": record["message"],
+    }
+    if record["name"]:
+        line["logger"] = record["extra"].pop("logger", record["name"])
+    line |= record["extra"]
+    if record["exception"] is not None:
+        line["exception"] = "".join(traceback.format_exception(record["exception"].value))
+    sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+class _Forward(logging.Handler):
+    """Hands the standard library's records to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", record.getMessage())

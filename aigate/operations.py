@@ -1,0 +1,114 @@
+"""What operators and load balancers ask, before the chain: no key, no body, no provider, no bill.
+
+`/health` says that this process answers. `/ready` says whether it should be given traffic, and which store is away
+if not. `/metrics` is Prometheus' text format, over all workers.
+"""
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from loguru import logger
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from middleware.asgi import BODY, START, RawHeaders, Receive, Scope, Send, header
+
+PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/healthz", "/readyz"})
+CHECKED_FOR = 0.5
+"""Seconds for which the state of the stores is remembered, so that probes cannot load them."""
+
+
+@dataclass(slots=True)
+class Readiness:
+    """`checks` each return if their store answers and raise if not; those `required` decide."""
+
+    checks: Mapping[str, Callable[[], Awaitable[None]]]
+    required: tuple[str, ...]
+    _checked: float = field(default=float("-inf"), init=False)
+    _states: dict[str, str] = field(default_factory=dict, init=False)
+
+    async def look(self) -> tuple[bool, dict[str, str]]:
+        """Whether this replica is ready, and the state of each store: `ok` or what is wrong."""
+        if time.monotonic() - self._checked > CHECKED_FOR:
+            states = await asyncio.gather(*(self._state(name) for name in self.checks))
+            self._states = dict(zip(self.checks, states, strict=True))
+            self._checked = time.monotonic()
+        ready = all(self._states.get(name) == "ok" for name in self.required)
+        return ready, self._states
+
+    async def _state(self, name: str) -> str:
+        before = self._states.get(name)
+        try:
+            await self.checks[name]()
+        except Exception as error:  # whatever is wrong with a store is what is asked for here
+            cause = error.__cause__ or error
+            state = f"down: {type(cause).__name__}"
+            if before != state:
+                logger.error("the store {} is down: {!r}", name, cause)
+            return state
+        if before not in (None, "ok"):
+            logger.info("the store {} is back", name)
+        return "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The routes of `PATHS`; `metrics_token`, if set, is asked for as a bearer token."""
+
+    readiness: Readiness
+    registry: CollectorRegistry
+    metrics_token: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, {"error": {"message": "Only GET.", "code": "caller_method_not_allowed"}})
+        elif scope["path"] in ("/ready", "/readyz"):
+            ready, stores = await self.readiness.look()
+            state = {"status": "ready" if ready else "not ready", **stores}
+            await _answer(send, 200 if ready else 503, state)
+        elif scope["path"] == "/metrics":
+            await self._metrics(scope, send)
+        else:
+            await _answer(send, 200, {"status": "ok", "service": "aigate"})
+
+    async def _metrics(self, scope: Scope, send: Send) -> None:
+        expected = f"Bearer {self.metrics_token}".encode()
+        if self.metrics_token and not hmac.compare_digest(header(scope, b"authorization") or b"", expected):
+            await _answer(send, 401, {"error": {"message": "The metrics token.", "code": "caller_invalid_api_key"}})
+            return
+        text = await asyncio.to_thread(generate_latest, self._collected())
+        await _send(send, 200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], text)
+
+    def _collected(self) -> CollectorRegistry:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
+            return self.registry
+        for file in Path(folder).glob("gauge_live*_*.db"):
+            _forget_if_dead(int(file.stem.rpartition("_")[2]))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+
+
+def _forget_if_dead(worker: int) -> None:
+    """A worker that was killed is not in the middle of anything any more."""
+    try:
+        os.kill(worker, 0)
+    except ProcessLookupError:
+        mark_process_dead(worker)  # type: ignore[no-untyped-call]
+
+
+async def _answer(send: Send, status: int, document: object) -> None:
+    await _send(send, status, [(b"content-type", b"application/json")], orjson.dumps(document))
+
+
+async def _send(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": START, "status": status, "headers": headers})
+    await send({"type": BODY, "body": body, "more_body": False})

@@ -1,0 +1,70 @@
+"""From the name that a client sends to a provider and its model.
+
+`provider:model` and `provider/model` are the same; the first separator counts, so models may contain both. A bare
+name is looked up in the operator's aliases. Names go into upstream paths and logs, so they are bounded and plain.
+"""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from middleware.exchange import Caller
+from middleware.faults import CallerFault, ModelNotAllowed, ModelNotFound, ProviderNotConfigured
+from providers.catalog import Provider
+
+LONGEST_NAME = 256
+PLAIN = re.compile(r"[A-Za-z0-9._:/@+~#=, \-]+")
+SEPARATOR = re.compile(r"[:/]")
+
+
+class Resolver:
+    def __init__(self, providers: Mapping[str, Provider], aliases: Mapping[str, str]) -> None:
+        self._providers = providers
+        self._aliases = aliases
+
+    def resolve(self, name: object) -> tuple[Provider, str]:
+        """The configured provider and the model that `name` means.
+
+        Raises `CallerFault` for what is no name, `ModelNotFound` for one that means nothing here, and
+        `ProviderNotConfigured`.
+        """
+        model_name = _plain(name)
+        model_name = self._aliases.get(model_name, model_name)
+        found = SEPARATOR.search(model_name)
+        if found is None:
+            raise ModelNotFound(
+                f"The model '{model_name}' names no provider: send 'provider:model'. GET /v1/models lists them.",
+                param="model",
+            )
+        provider = self._providers.get(model_name[: found.start()])
+        model = model_name[found.end() :]
+        if provider is None or not model:
+            raise ModelNotFound(f"There is no provider of the model '{model_name}' here.", param="model")
+        if not provider.configured:
+            variable = provider.name.upper().replace("-", "_")
+            missing = f"{variable}_API_KEY" if provider.requires_key else f"{variable}_BASE_URL"
+            raise ProviderNotConfigured(
+                f"The provider '{provider.name}' is not set up here: its operator sets {missing}.", param="model"
+            )
+        return provider, model
+
+
+def _plain(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise CallerFault("'model' must be a string such as 'echo:echo'.", param="model")
+    if len(name) > LONGEST_NAME:
+        raise CallerFault(f"'model' is longer than {LONGEST_NAME} characters.", param="model")
+    if not PLAIN.fullmatch(name) or ".." in name:
+        raise CallerFault("'model' contains characters that no model name has.", param="model")
+    return name
+
+
+def may_use(caller: Caller, provider: str, model: str) -> bool:
+    """Whether the key's allow-list, globs over `provider:model`, holds this model."""
+    return caller.models is None or any(fnmatchcase(f"{provider}:{model}", glob) for glob in caller.models)
+
+
+def require_use(caller: Caller | None, provider: str, model: str) -> None:
+    """Raises `ModelNotAllowed` unless the caller may use the model."""
+    if caller is not None and not may_use(caller, provider, model):
+        raise ModelNotAllowed(f"This API key may not use the model '{provider}:{model}'.", param="model")

@@ -1,0 +1,160 @@
+"""API keys: made, listed, revoked, and recognised on every request.
+
+A key reads `aig_<public id>_<secret>`: found by its public id, compared by the SHA-256 of its secret in constant
+time. The secret has 256 random bits, so a slow password hash would protect nothing. What was found is remembered for
+`cache_seconds`: that is how long a revoked key may still work. Lookups that are concurrent share one statement, so
+that a flood of unknown keys is not a flood of statements.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from aigate.stores.batch import Batch
+from aigate.stores.database import Database
+from middleware.exchange import Caller
+
+PREFIX = "aig"
+MOST_CACHED = 100_000
+
+FIND = """
+select k.public_id, k.secret_hash, k.id as key_id, k.models, k.requests_per_minute,
+    o.id as organisation_id, o.name as organisation_name,
+    extract(epoch from k.expires_at - now())::float8 as seconds_left
+from api_keys k join organisations o on o.id = k.organisation_id
+where k.public_id = any($1::text[]) and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+"""
+ORGANISATION = """
+with made as (insert into organisations (name) values ($1) on conflict (name) do nothing returning id)
+select id from made union all select id from organisations where name = $1
+"""
+CREATE = """
+insert into api_keys (organisation_id, public_id, secret_hash, name, models, requests_per_minute, expires_at)
+values ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 second')
+"""
+LIST = """
+select k.public_id, o.name as organisation, k.name, k.models, k.requests_per_minute, k.created_at, k.expires_at,
+    k.revoked_at
+from api_keys k join organisations o on o.id = k.organisation_id
+where $1::text is null or o.name = $1
+order by k.id
+"""
+REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where public_id = $1 returning public_id"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A key as found; `until` and `expires` in seconds of the monotonic clock."""
+
+    caller: Caller
+    secret_hash: bytes
+    until: float
+    expires: float
+
+
+class KeyRing:
+    """Recognises keys; the `Keys` port of the auth layer."""
+
+    def __init__(self, database: Database, *, cache_seconds: float) -> None:
+        self._database = database
+        self._cache_seconds = cache_seconds
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._lookups = Batch(self._find)
+
+    async def caller(self, token: str) -> Caller | None:
+        prefix, _, rest = token.partition("_")
+        public_id, _, secret = rest.partition("_")
+        if prefix != PREFIX or not public_id or not secret:
+            return None
+        now = time.monotonic()
+        known = self._known.get(public_id)
+        if known is None or known.until <= now:
+            known = await self._look_up(public_id)
+        if known is None or known.expires <= now:
+            return None
+        return known.caller if hmac.compare_digest(_hash(secret), known.secret_hash) else None
+
+    async def _look_up(self, public_id: str) -> _Known | None:
+        known = await self._lookups.submit(public_id)
+        if known is None:
+            self._known.pop(public_id, None)
+            return None
+        self._known[public_id] = known
+        if len(self._known) > MOST_CACHED:
+            self._known.popitem(last=False)
+        return known
+
+    async def _find(self, public_ids: Sequence[str]) -> list[_Known | None]:
+        asked = time.monotonic()
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(FIND, list(set(public_ids)))
+        found = {row["public_id"]: self._remember(row, asked) for row in rows}
+        return [found.get(public_id) for public_id in public_ids]
+
+    def _remember(self, row: asyncpg.Record, asked: float) -> _Known:
+        left = row["seconds_left"]
+        caller = Caller(
+            org_id=row["organisation_id"],
+            org_name=row["organisation_name"],
+            key_id=row["key_id"],
+            public_id=row["public_id"],
+            models=None if row["models"] is None else tuple(row["models"]),
+            requests_per_minute=row["requests_per_minute"],
+        )
+        expires = float("inf") if left is None else asked + left
+        return _Known(caller, row["secret_hash"], asked + self._cache_seconds, expires)
+
+
+async def create_organisation(database: Database, name: str) -> int:
+    """The id of the organisation of this name, made if there is none."""
+    async with database.connection() as connection:
+        while (found := await connection.fetchval(ORGANISATION, name)) is None:
+            continue  # a concurrent insert of the same name was not yet visible
+    return int(found)
+
+
+async def create_key(
+    database: Database,
+    organisation: str,
+    *,
+    name: str = "",
+    models: Sequence[str] | None = None,
+    requests_per_minute: int | None = None,
+    expires_in: float | None = None,
+) -> str:
+    """A new key for the organisation, whole; only its hash is kept, so nobody can read it again."""
+    public_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    organisation_id = await create_organisation(database, organisation)
+    allowed = None if models is None else list(models)
+    async with database.connection() as connection:
+        await connection.execute(
+            CREATE, organisation_id, public_id, _hash(secret), name, allowed, requests_per_minute, expires_in
+        )
+    return f"{PREFIX}_{public_id}_{secret}"
+
+
+async def list_keys(database: Database, organisation: str | None = None) -> list[asyncpg.Record]:
+    """Every key, or those of one organisation, oldest first; never a secret."""
+    async with database.connection() as connection:
+        return list(await connection.fetch(LIST, organisation))
+
+
+async def revoke_key(database: Database, public_id: str) -> bool:
+    """Revoke a key by its public id; whether there is such a key. Holds everywhere after the cache time."""
+    async with database.connection() as connection:
+        return await connection.fetchval(REVOKE, public_id) is not None
+
+
+def public_id_of(key: str) -> str:
+    """The public id in a whole key, or the text itself if it is one already."""
+    return key.split("_", 2)[1] if key.startswith(f"{PREFIX}_") else key
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
