@@ -65,13 +65,13 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._running = 0
-        self._stores = _stores(settings)
+        self.stores = _stores(settings)
         self._readiness = Readiness(
-            {"postgres": self._stores.database.check, "redis": self._stores.limiter.ping}, settings.ready_requires
+            {"postgres": self.stores.database.check, "redis": self.stores.limiter.ping}, settings.ready_requires
         )
         registry = CollectorRegistry()
         self._operations = Operations(self._readiness, registry, settings.metrics_token)
-        self._chain = _chain(settings, self._stores, registry)
+        self._chain = _chain(settings, self.stores, registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,7 +88,7 @@ class Gateway:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         scope.get("state", {})["header_timeout"] = self._settings.header_timeout
-        self._stores.replica.start()
+        self.stores.replica.start()
         ready, states = await self._readiness.look()
         logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
         await send({"type": "lifespan.startup.complete"})
@@ -98,7 +98,7 @@ class Gateway:
 
     async def _close(self) -> None:
         """Let what was cancelled settle, write what is unwritten, then close everything."""
-        stores = self._stores
+        stores = self.stores
         deadline = time.monotonic() + self._settings.database_timeout
         while self._running and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
             await asyncio.sleep(0.01)

@@ -2,13 +2,15 @@
 
 The head of a stream waits for the provider's first event, so that an early refusal has a true status; but not for
 long: after `patience` seconds the stream begins, and what goes wrong from then on is its last event. The last bytes
-are sent as the response's last message, which waits for the settlement: nobody has a whole answer that is unbilled.
+are announced on the exchange, so that they wait for the settlement: nobody has a whole answer that is unbilled.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import orjson
 from blacksheep import Content, Response, StreamedContent
@@ -28,12 +30,7 @@ EVENT_STREAM = b"text/event-stream"
 UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Ask proxies on the way to pass each event on (https://nginx.org/en/docs/http/ngx_http_proxy_module.html)."""
 
-
-class Last(bytes):
-    """The last bytes of a body: BlackSheep ends a response with the first chunk that is not true."""
-
-    def __bool__(self) -> bool:
-        return False
+Events: TypeAlias = Callable[[], AsyncIterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,11 @@ class _Relay:
             await _abandon(first)
             raise
         if not done:
-            return _stream(self._late(first))
+            return _stream(partial(self._late, first))
         answer = first.result()
         return _json(answer) if isinstance(answer, bytes) else _stream(answer)
 
-    async def _begin(self) -> bytes | AsyncIterator[bytes]:
+    async def _begin(self) -> bytes | Events:
         """The answer as soon as it has begun: its events, or a whole document from a provider that does not stream.
 
         Raises the `Fault` that a failure of the provider is.
@@ -101,13 +98,13 @@ class _Relay:
                 return await self._read(upstream)
             events = upstream.events()
             try:
-                return self._forward(upstream, events, await anext(events))
+                return partial(self._forward, upstream, events, await anext(events))
             finally:
                 self._exchange.usage = upstream.usage
         except ProviderError as error:
             raise self._fault(error) from error
 
-    async def _late(self, first: "asyncio.Future[bytes | AsyncIterator[bytes]]") -> AsyncIterator[bytes]:
+    async def _late(self, first: "asyncio.Future[bytes | Events]") -> AsyncIterator[bytes]:
         """A stream whose head has left before the provider said anything."""
         try:
             answer = await first
@@ -118,10 +115,9 @@ class _Relay:
             yield self._broken(fault)
             return
         if isinstance(answer, bytes):
-            yield event(as_chunk(answer))
-            yield Last(DONE)
+            yield self._last(event(as_chunk(answer)) + DONE)
         else:
-            async for data in answer:
+            async for data in answer():
                 yield data
 
     async def _forward(self, upstream: Upstream, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
@@ -133,7 +129,7 @@ class _Relay:
             yield self._broken(self._fault(error))
         else:
             self._exchange.outcome = Outcome.OK
-            yield Last(data)
+            yield self._last(data)
             async for _ in events:  # to the end of the connection, so that it can be used again
                 pass
 
@@ -156,10 +152,14 @@ class _Relay:
     def _fault(self, error: ProviderError) -> Fault:
         return note_failure(self._exchange, error, self._provider.name)
 
-    def _broken(self, fault: Fault) -> Last:
+    def _broken(self, fault: Fault) -> bytes:
         """The end of a stream that has begun and cannot be finished: an error event, and no terminator."""
         self._exchange.fault = fault
-        return Last(event(orjson.dumps(fault.body())))
+        return self._last(event(orjson.dumps(fault.body())))
+
+    def _last(self, data: bytes) -> bytes:
+        self._exchange.ending = True
+        return data
 
 
 def as_chunk(body: bytes) -> bytes:
@@ -175,10 +175,10 @@ def _json(body: bytes) -> Response:
     return Response(200, content=Content(JSON, body))
 
 
-def _stream(events: AsyncIterator[bytes]) -> Response:
-    return Response(200, list(UNBUFFERED), StreamedContent(EVENT_STREAM, lambda: events))
+def _stream(events: Events) -> Response:
+    return Response(200, list(UNBUFFERED), StreamedContent(EVENT_STREAM, events))
 
 
-async def _abandon(task: "asyncio.Future[bytes | AsyncIterator[bytes]]") -> None:
+async def _abandon(task: "asyncio.Future[bytes | Events]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -3,6 +3,8 @@
 yoyo speaks to PostgreSQL through psycopg, the service through asyncpg; both take the one `DATABASE_URL`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from yoyo import get_backend, read_migrations
@@ -15,29 +17,25 @@ IN_THE_WHEEL = Path(__file__).resolve().parent / "_migrations"
 
 def migrate(url: str) -> int:
     """Apply what is missing, in one process at a time; the number of migrations applied."""
-    backend, migrations = _open(url)
-    with backend.lock():
+    with _opened(url) as (backend, migrations), backend.lock():
         missing = backend.to_apply(migrations)
         backend.apply_migrations(missing)
-    return len(missing)
+        return len(missing)
 
 
 def rollback(url: str, count: int = 1) -> int:
     """Take back the last `count` migrations; the number taken back."""
-    backend, migrations = _open(url)
-    with backend.lock():
+    with _opened(url) as (backend, migrations), backend.lock():
         applied = backend.to_rollback(migrations)[:count]
         backend.rollback_migrations(applied)
-    return len(applied)
+        return len(applied)
 
 
-def pending(url: str) -> int:
-    """The number of migrations that are not applied."""
-    backend, migrations = _open(url)
-    return len(backend.to_apply(migrations))
-
-
-def _open(url: str) -> tuple[DatabaseBackend, MigrationList]:
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[DatabaseBackend, MigrationList]]:
     folder = BESIDE_THE_SOURCE if BESIDE_THE_SOURCE.is_dir() else IN_THE_WHEEL
     backend = get_backend(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    return backend, read_migrations(str(folder))
+    try:
+        yield backend, read_migrations(str(folder))
+    finally:
+        backend.connection.close()

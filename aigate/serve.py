@@ -9,17 +9,18 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from aigate.settings import Settings
+from middleware.asgi import ASGIApp
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than load balancers keep theirs (60), so that they end it."""
 BACKLOG = 4096
 
 
-def config(settings: Settings) -> uvicorn.Config:
+def config(settings: Settings, app: ASGIApp | str = "aigate.app:create") -> uvicorn.Config:
     """uvicorn's configuration: its own logging and headers off, bounded HTTP, a deadline for shutting down."""
     return uvicorn.Config(
-        "aigate.app:create",
-        factory=True,
+        app,
+        factory=isinstance(app, str),
         host=settings.host,
         port=settings.port,
         workers=settings.workers,

@@ -6,7 +6,7 @@ keeps the two in step. Providers have variables of their own (`providers.catalog
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -79,7 +79,8 @@ def _redis_url(value: str) -> str:
 
 
 def _setting(variable: str, parse: Callable[[str], Any], default: Any, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"variable": variable, "parse": parse})
+    metadata = {"variable": variable, "parse": parse, "default": default}
+    return field(default_factory=lambda: default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,6 @@ def variable_of(item: "Field[Any]") -> str:
 
 
 def _value(item: "Field[Any]", merged: Mapping[str, str]) -> Any:
-    assert item.default is not MISSING or item.default_factory is not MISSING  # noqa: S101 - every setting has one
     try:
         return item.metadata["parse"](merged[variable_of(item)].strip())
     except ValueError as error:

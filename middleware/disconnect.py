@@ -9,7 +9,7 @@ cancelled any more: the settlement that happens there must not be disturbed.
 import asyncio
 from dataclasses import dataclass
 
-from middleware.asgi import ASGIApp, Message, Receive, Scope, Send, is_last
+from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import Exchange, Outcome, exchange_of
 from middleware.faults import ClientDisconnected
 
@@ -50,7 +50,7 @@ class _Watch:
         self._drain_timeout = drain_timeout
 
     async def send(self, message: Message) -> None:
-        if is_last(message):
+        if self._exchange.is_ending(message):
             self.ending = True
         await self._send(message)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from middleware.asgi import BODY, START, Message, Scope, Send
+from middleware.asgi import BODY, START, Message, Scope, Send, is_last
 from middleware.faults import Fault
 
 KEY = "aigate"
@@ -120,6 +120,7 @@ class Exchange:
     outcome: Outcome | None = None  # who ended the call: handler or disconnect
     billed: int | None = None  # metering; 1e-9 USD
     pricing: Callable[[Usage], int] | None = None  # metering: billed cost in 1e-9 USD of a usage
+    ending: bool = False  # handler: the next message carries the last bytes
     upstream_seconds: float = 0.0  # handler: time spent waiting for the provider's head
     fault: Fault | None = None  # errors, or the handler once the answer has begun
     status: int = 0  # observe()
@@ -144,6 +145,13 @@ class Exchange:
     def final_status(self) -> int:
         """The status that was sent, or would have been if the client had stayed."""
         return self.status or (self.fault.status if self.fault else 500)
+
+    def is_ending(self, message: Message) -> bool:
+        """Whether this message carries the last bytes of the answer.
+
+        A framework may end a stream with an empty message of its own, after the bytes that the client waits for.
+        """
+        return self.ending or is_last(message)
 
     def observe(self, send: Send) -> Send:
         """`send`, noting the status and the first byte as they pass; wraps once, however many layers ask."""

@@ -3,7 +3,7 @@
 The handler passes this layer's gate (`exchange.admit`) just before it calls the provider: the call is reserved
 there, and refused if it cannot be. From then on this layer settles at every end there is:
 
-- the last message of the answer waits for the settlement's commit, the one delay on purpose in the whole chain;
+- the message with the last bytes waits for the settlement's commit, the one delay on purpose in the whole chain;
 - an exception, a disconnect or a shutdown settles in `finally`, shielded from cancellation.
 
 The recorded answer of a held idempotency key is handed to the settlement, so that both become durable in one
@@ -13,7 +13,7 @@ transaction. What could not be written, because the process died, stays an open 
 from dataclasses import dataclass
 from typing import Protocol
 
-from middleware.asgi import ASGIApp, Message, Receive, Scope, Send, is_last
+from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import Answer, Exchange, Outcome, Target, Usage, exchange_of
 from middleware.faults import Fault
 
@@ -43,8 +43,11 @@ class Reservation(Protocol):
 
 
 class Ledger(Protocol):
-    def reserve(self, exchange: Exchange, target: Target) -> Reservation:
-        """The reservation of this call, not yet durable. Raises `Unpriced` for a model without a price."""
+    async def reserve(self, exchange: Exchange, target: Target) -> Reservation:
+        """The reservation of this call, not yet durable.
+
+        Raises `Unpriced` for a model without a price and `StoreUnavailable` when prices are not known.
+        """
         ...
 
 
@@ -80,12 +83,12 @@ class _Metered:
         exchange.gates.append(self._gate)
 
     async def _gate(self, target: Target) -> None:
-        self._reservation = self._ledger.reserve(self._exchange, target)
-        self._exchange.pricing = self._reservation.cost
-        await self._reservation.open()
+        reservation = self._reservation = await self._ledger.reserve(self._exchange, target)
+        self._exchange.pricing = reservation.cost
+        await reservation.open()
 
     async def send(self, message: Message) -> None:
-        if is_last(message):
+        if self._exchange.is_ending(message):
             await self.settle(message=message)
         await self._send(message)
 

@@ -8,17 +8,21 @@ unsure is simply written again, until it is sure; what a dead process leaves ope
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 from loguru import logger
 
 from aigate.pricing import PriceRule
 from aigate.stores.batch import Batch
-from aigate.stores.database import Connection, Database
+from aigate.stores.database import Database
 from aigate.stores.prices import Prices
 from aigate.stores.replica import Replica
 from middleware.exchange import Answer, Caller, Exchange, Outcome, Target, Usage
 from middleware.faults import StoreUnavailable, Unpriced
+
+if TYPE_CHECKING:
+    from aigate.stores.database import Connection
 
 OPEN = """
 insert into calls (request_id, organisation_id, api_key_id, idempotency_key, provider, model, stream,
@@ -95,10 +99,11 @@ class PostgresLedger:
         self._closings: Batch[Closing, None] = Batch(self._close)
         self._overdue: set[asyncio.Task[None]] = set()
 
-    def reserve(self, exchange: Exchange, target: Target) -> "CallReservation":
+    async def reserve(self, exchange: Exchange, target: Target) -> "CallReservation":
         caller = exchange.caller
         if caller is None:
             raise AssertionError("a call is billed to a caller: the auth layer stands outside metering")
+        await self._prices.load()
         rule = self._prices.find(caller.org_id, target.provider, target.model)
         if rule is None and not self._free_unpriced:
             raise Unpriced(
