@@ -26,8 +26,10 @@ from aigate.stores.idempotency import PostgresIdempotency
 from aigate.stores.keys import KeyRing
 from aigate.stores.ledger import PostgresLedger
 from aigate.stores.limits import RedisLimiter
+from aigate.stores.overdue import Overdue
 from aigate.stores.prices import Prices
 from aigate.stores.replica import Replica
+from aigate.stores.tail import RedisTail
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.auth import Auth
 from middleware.body import Body
@@ -35,6 +37,7 @@ from middleware.disconnect import Disconnect
 from middleware.errors import Errors, openai_answer
 from middleware.idempotency import Idempotency
 from middleware.keep_alive import KeepAlive
+from middleware.live_answer import LiveAnswers
 from middleware.metering import Metering
 from middleware.metrics import Instruments, Metrics
 from middleware.rate_limit import RateLimit
@@ -54,7 +57,11 @@ class Stores:
     database: Database
     replica: Replica
     prices: Prices
+    overdue: Overdue
     ledger: PostgresLedger
+    answers: PostgresIdempotency
+    live: LiveAnswers
+    tail: RedisTail
     limiter: RedisLimiter
     client: Client
 
@@ -89,6 +96,8 @@ class Gateway:
         await receive()
         scope.get("state", {})["header_timeout"] = self._settings.header_timeout
         self.stores.replica.start()
+        self.stores.tail.start()
+        self._reaper = asyncio.create_task(self.stores.answers.reap_for_ever())
         ready, states = await self._readiness.look()
         logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
         await send({"type": "lifespan.startup.complete"})
@@ -102,9 +111,13 @@ class Gateway:
         deadline = time.monotonic() + self._settings.database_timeout
         while self._running and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
             await asyncio.sleep(0.01)
-        await stores.ledger.stop(self._settings.database_timeout)
+        await stores.ledger.stop()
+        await stores.overdue.stop(self._settings.database_timeout)
+        self._reaper.cancel()
+        await stores.tail.stop()
         await stores.client.aclose()
         await stores.limiter.close()
+        await stores.prices.close()
         await stores.replica.stop()
         await stores.database.close()
 
@@ -129,6 +142,9 @@ def _stores(settings: Settings) -> Stores:
     )
     replica = Replica(database, name=f"{settings.host}:{settings.port}", lease=settings.lease_seconds)
     prices = Prices(database, kept=settings.price_cache_seconds)
+    overdue = Overdue()
+    answers = PostgresIdempotency(database, replica, overdue, retention=settings.idempotency_seconds)
+    live = LiveAnswers(settings.idempotency_answer_bytes)
     timeouts = Timeouts(
         connect=settings.upstream_connect_timeout,
         first_byte=settings.upstream_first_byte_timeout,
@@ -139,7 +155,18 @@ def _stores(settings: Settings) -> Stores:
         database=database,
         replica=replica,
         prices=prices,
-        ledger=PostgresLedger(database, prices, replica, free_unpriced=settings.unpriced == "free"),
+        overdue=overdue,
+        ledger=PostgresLedger(database, prices, replica, overdue, free_unpriced=settings.unpriced == "free"),
+        answers=answers,
+        live=live,
+        tail=RedisTail(
+            settings.redis_url,
+            replica.id.hex,
+            live,
+            answers,
+            timeout=settings.redis_timeout,
+            longest=settings.upstream_total_timeout,
+        ),
         limiter=RedisLimiter(settings.redis_url, timeout=settings.redis_timeout),
         client=Client(
             open_transport(settings.upstream_transport),
@@ -162,7 +189,6 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
     )
     chat = Chat(resolver, stores.client, settings.stream_keep_alive)
     keys = KeyRing(stores.database, cache_seconds=settings.key_cache_seconds)
-    answers = PostgresIdempotency(stores.database, stores.replica, retention=settings.idempotency_seconds)
     return compose(
         [
             # opens the exchange, names it, closes what it owns, writes the one line of the access log
@@ -181,7 +207,12 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
             partial(Body, limit=settings.body_bytes, timeout=settings.body_timeout),
             # outside metering: a replay is never billed; outside disconnect: a held key outlives its client
             partial(
-                Idempotency, store=answers, render=openai_answer, longest_answer=settings.idempotency_answer_bytes
+                Idempotency,
+                store=stores.answers,
+                tail=stores.tail,
+                live=stores.live,
+                render=openai_answer,
+                most_followers=settings.idempotency_followers,
             ),
             # reserves just before money can be spent, settles at every end
             partial(Metering, ledger=stores.ledger),

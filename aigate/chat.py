@@ -98,7 +98,7 @@ class _Relay:
                 return await self._read(upstream)
             events = upstream.events()
             try:
-                return partial(self._forward, upstream, events, await anext(events))
+                return partial(self._forward, events, await anext(events))
             finally:
                 self._exchange.usage = upstream.usage
         except ProviderError as error:
@@ -120,9 +120,9 @@ class _Relay:
             async for data in answer():
                 yield data
 
-    async def _forward(self, upstream: Upstream, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
+    async def _forward(self, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
         try:
-            while not upstream.finished:
+            while not data.endswith(DONE):
                 yield data
                 data = await anext(events)
         except ProviderError as error:

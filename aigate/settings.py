@@ -115,6 +115,7 @@ class Settings:
     lease_seconds: float = _setting("AIGATE_LEASE_SECONDS", _number, 30.0)
     idempotency_seconds: float = _setting("AIGATE_IDEMPOTENCY_SECONDS", _number, 24 * 3600.0)
     idempotency_answer_bytes: int = _setting("AIGATE_IDEMPOTENCY_ANSWER_BYTES", _count, 8 * 1024 * 1024)
+    idempotency_followers: int = _setting("AIGATE_IDEMPOTENCY_FOLLOWERS", _count, 100)
 
     upstream_transport: Literal["aiohttp", "httpx"] = _setting(
         "AIGATE_UPSTREAM_TRANSPORT", _one_of("aiohttp", "httpx"), "aiohttp"

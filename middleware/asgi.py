@@ -37,7 +37,7 @@ def adding_headers(send: Send, headers: Callable[[], Iterable[tuple[bytes, bytes
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == START:
-            message["headers"] = [*message.get("headers", ()), *headers()]
+            message = {**message, "headers": [*message.get("headers", ()), *headers()]}
         await send(message)
 
     return send_with_headers

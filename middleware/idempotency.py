@@ -1,74 +1,105 @@
 """A retry never costs twice: one key, one answer.
 
 A request that carries an `Idempotency-Key` claims it for its organisation before anything is called. Whoever comes
-with the same key and the same request gets the same answer, byte for byte, marked `Idempotent-Replayed: true`;
-another request under the same key is refused. It stands outside metering, so a replay is never billed, and outside
-disconnect, so the answer of a held key is finished although its client has left: it waits there for the retry.
+with the same key and the same request gets the same answer, byte for byte, marked `Idempotent-Replayed: true`: from
+the store when it is finished, from its first byte and then live while it runs, here or on another replica. Another
+request under the same key is refused. What failed before money was spent is forgotten, so that the retry runs again.
+
+It stands outside metering, so a replay is never billed, and outside disconnect, so the answer of a held key is
+finished although its client has left: it waits there for the retry.
 
 Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, header
+from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, adding_headers, header
 from middleware.exchange import Answer, Exchange, exchange_of
 from middleware.faults import CallerFault, Fault, IdempotencyConflict, IdempotencyKeyReused
+from middleware.live_answer import LiveAnswer, LiveAnswers
 
 LONGEST_KEY = 255
-UNSTORED_HEADERS = {b"transfer-encoding", b"content-length", b"connection", b"date"}
-"""Headers of one transmission, not of the answer."""
+RETRY_AFTER = 2.0
+"""Seconds after which to come back when too many wait for one answer."""
+REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request's wish to run under a key."""
+    """A request's wish to run under a key.
+
+    `automatic`: the key is none of the caller's but stands for the request itself (`DuplicateGuard`), and an answer
+    that is already finished does not bind this request.
+    """
 
     org_id: int
     key: str
     fingerprint: bytes
     request_id: str
+    automatic: bool = False
 
 
 class Taken(Enum):
-    """Why a claim was not granted."""
+    """Why a claim was not granted, other than by the answer itself."""
 
-    RUNNING = "running"
     OTHER_REQUEST = "other request"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The key is held by a request that runs, on this replica or another, for `age` seconds."""
+
+    request_id: str
+    replica_id: str
+    age: float
 
 
 Held: TypeAlias = None
 """The claim was granted: the request runs, and its key is held until it ends."""
 
 
+class HolderGone(Exception):
+    """Who held the key has ended without an answer: the key can be claimed again."""
+
+
 class Store(Protocol):
     """Keeps keys and answers. Each method raises `StoreUnavailable` if it cannot."""
 
-    async def claim(self, claim: Claim) -> Answer | Taken | Held:
+    async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
         """Hold the key for this request, or say what stands in the way: its answer, or who holds it."""
         ...
 
-    async def finish(self, claim: Claim, answer: Answer) -> None:
-        """Keep the answer of a call that was not billed, and end the hold."""
+    async def release(self, claim: Claim) -> None:
+        """End the hold: the next request with this key runs again. Survives the cancellation of its caller."""
         ...
 
-    async def release(self, claim: Claim) -> None:
-        """End the hold: the next request with this key runs again."""
+
+class Tail(Protocol):
+    """Reads a running answer of another replica."""
+
+    def follow(self, claim: Claim, running: Running) -> AsyncIterator[Message]:
+        """The messages of the running answer, from the first to the last.
+
+        Raises `HolderGone` if it ends without one before anything was passed on, a `Fault` if it does afterwards.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """`longest_answer` in bytes; `render` turns a fault into the answer that a retry is given."""
+    """`render` turns a fault into the answer that a retry is given; `most_followers` of one answer on a replica."""
 
     app: ASGIApp
     store: Store
+    tail: Tail
+    live: LiveAnswers
     render: Callable[[Fault], Answer]
-    longest_answer: int
+    most_followers: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,89 +110,121 @@ class Idempotency:
         if field is None or exchange.caller is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        fingerprint = hashlib.sha256(b"POST\0%s\0%s" % (scope["path"].encode(), exchange.body)).digest()
-        claim = Claim(exchange.caller.org_id, parse_key(field), fingerprint, exchange.id)
-        match await self.store.claim(claim):
-            case Answer() as answer:
-                await _replay(exchange, answer, send)
-            case Taken.RUNNING:
-                raise IdempotencyConflict("A request with this Idempotency-Key is still running.", retry_after=2)
-            case Taken.OTHER_REQUEST:
-                raise IdempotencyKeyReused("This Idempotency-Key was used before, for another request.")
-            case _:
-                await self._run(claim, scope, send)
+        claim = Claim(exchange.caller.org_id, parse_key(field), fingerprint_of(scope, exchange), exchange.id)
+        running = self.live.of_key(claim.org_id, claim.key)
+        if running is None:
+            await self._lead(claim, scope, send)
+        else:
+            await self._follow(claim, running, exchange, send)
 
-    async def _run(self, claim: Claim, scope: Scope, send: Send) -> None:
-        exchange = exchange_of(scope)
-        recording = exchange.recording = _Recording(claim.key, send, self.longest_answer, self.render)
+    async def _follow(self, claim: Claim, running: LiveAnswer, exchange: Exchange, send: Send) -> None:
+        if running.fingerprint != claim.fingerprint:
+            raise _reused()
+        if running.followers >= self.most_followers:
+            raise IdempotencyConflict(
+                "Too many requests wait for the answer of this Idempotency-Key.", retry_after=RETRY_AFTER
+            )
+        await _pass_on(running.follow(), exchange, _marked(send))
+
+    async def _lead(self, claim: Claim, scope: Scope, send: Send) -> None:
+        """Be the one on this replica that claims the key; others that come meanwhile follow."""
+        live = self.live.begin(claim.org_id, claim.key, claim.request_id, claim.fingerprint)
         try:
-            await self.app(scope, _never_disconnected, recording.send)
+            await self._claim(claim, live, scope, send)
+        except Fault as fault:
+            live.end(fault)
+            raise
+        finally:
+            live.end()
+            self.live.forget(claim.org_id, claim.key)
+
+    async def _claim(self, claim: Claim, live: LiveAnswer, scope: Scope, send: Send) -> None:
+        exchange = exchange_of(scope)
+        while True:
+            match await self.store.claim(claim):
+                case None:
+                    await self._run(claim, live, scope, send)
+                case Answer() as answer:
+                    await _pass_on(_messages(answer), exchange, live.tee(_marked(send)))
+                case Running() as running:
+                    try:
+                        await _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
+                    except HolderGone:
+                        continue
+                case Taken.OTHER_REQUEST:
+                    raise _reused()
+            return
+
+    async def _run(self, claim: Claim, live: LiveAnswer, scope: Scope, send: Send) -> None:
+        exchange = exchange_of(scope)
+        recording = exchange.recording = _Recording(claim.key, live, self.render)
+        try:
+            await self.app(scope, _never_disconnected, live.tee(send))
         finally:
             exchange.recording = None
             if not recording.taken:
-                await asyncio.shield(self.store.release(claim))
+                await self.store.release(claim)
 
 
 class _Recording:
-    """Keeps what passes until the answer ends. Over `longest` bytes nothing is kept but that fact."""
+    """What metering asks for when the answer ends, to make it durable with the settlement."""
 
-    __slots__ = ("_headers", "_longest", "_parts", "_render", "_send", "_size", "_status", "key", "taken")
+    __slots__ = ("_live", "_render", "key", "taken")
 
-    def __init__(self, key: str, send: Send, longest: int, render: Callable[[Fault], Answer]) -> None:
+    def __init__(self, key: str, live: LiveAnswer, render: Callable[[Fault], Answer]) -> None:
         self.key = key
         self.taken = False
-        self._send = send
-        self._longest = longest
+        self._live = live
         self._render = render
-        self._status = 0
-        self._headers: tuple[tuple[bytes, bytes], ...] = ()
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    async def send(self, message: Message) -> None:
-        await self._send(message)
-        if not self.taken:
-            self._keep(message)
-
-    def _keep(self, message: Message) -> None:
-        if message["type"] == START:
-            self._status = message["status"]
-            self._headers = tuple(
-                (bytes(name), bytes(value))
-                for name, value in message.get("headers", ())
-                if name.lower() not in UNSTORED_HEADERS
-            )
-            return
-        body = message.get("body", b"")
-        self._size += len(body)
-        if self._size <= self._longest:
-            self._parts.append(body)
 
     def end(self, message: Message | None, fault: Fault | None) -> Answer | None:
-        self.taken = True
+        answer = self._answer(message, fault)
+        self.taken = answer is not None
+        return answer
+
+    def _answer(self, message: Message | None, fault: Fault | None) -> Answer | None:
         if message is not None:
-            self._keep(message)
-        elif not self._status:
-            return self._render(fault) if fault is not None else None
-        if self._size > self._longest:
-            return self._render(
-                CallerFault("The answer of this Idempotency-Key was too large to be kept; it was billed once.")
-            )
-        return Answer(self._status, self._headers, b"".join(self._parts))
+            try:
+                return self._live.answer(message)
+            except CallerFault as too_long:
+                return self._render(too_long)
+        if fault is None or self._live.start is not None:
+            return None
+        return self._render(fault)
 
 
-async def _replay(exchange: Exchange, answer: Answer, send: Send) -> None:
+async def _pass_on(messages: AsyncIterator[Message], exchange: Exchange, send: Send) -> None:
     exchange.replayed = True
     exchange.billed = 0
-    length = b"%d" % len(answer.body)
-    headers = [*answer.headers, (b"content-length", length), (b"idempotent-replayed", b"true")]
-    await send({"type": START, "status": answer.status, "headers": headers})
-    await send({"type": BODY, "body": answer.body, "more_body": False})
+    async for message in messages:
+        await send(message)
+
+
+def _marked(send: Send) -> Send:
+    return adding_headers(send, lambda: REPLAYED)
+
+
+async def _messages(answer: Answer) -> AsyncIterator[Message]:
+    yield {"type": START, "status": answer.status, "headers": [*answer.headers, _length(answer.body)]}
+    yield {"type": BODY, "body": answer.body, "more_body": False}
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % len(body)
 
 
 async def _never_disconnected() -> Message:
     await asyncio.Event().wait()
     return DISCONNECT
+
+
+def _reused() -> IdempotencyKeyReused:
+    return IdempotencyKeyReused("This Idempotency-Key was used before, for another request.")
+
+
+def fingerprint_of(scope: Scope, exchange: Exchange) -> bytes:
+    """What binds a key to its request: method, path and body."""
+    return hashlib.sha256(b"%s\0%s\0%s" % (scope["method"].encode(), scope["path"].encode(), exchange.body)).digest()
 
 
 def parse_key(field: bytes) -> str:

@@ -7,7 +7,8 @@ there, and refused if it cannot be. From then on this layer settles at every end
 - an exception, a disconnect or a shutdown settles in `finally`, shielded from cancellation.
 
 The recorded answer of a held idempotency key is handed to the settlement, so that both become durable in one
-transaction. What could not be written, because the process died, stays an open reservation for the sweep.
+transaction. If there is none, the key's next request runs again and is billed then, so this one is not. What could
+not be written, because the process died, stays an open reservation for the sweep.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ class Reservation(Protocol):
         """Return once the call is durable. Raises `StoreUnavailable`."""
         ...
 
-    async def settle(self, outcome: Outcome, usage: Usage, answer: Answer | None) -> None:
+    async def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> None:
         """Return once the end of the call, and the answer for its idempotency key, are durable.
+
+        `billed` in 1e-9 USD.
 
         Survives the cancellation of its caller. Raises nothing: what the store does not take in time is written
         as soon as it is back.
@@ -103,6 +106,7 @@ class _Metered:
             exchange.billed = 0
             await reservation.void(outcome)
             return
-        exchange.billed = reservation.cost(usage)
         answer = exchange.recording.end(message, fault) if exchange.recording else None
-        await reservation.settle(outcome, usage, answer)
+        runs_again = exchange.recording is not None and answer is None
+        exchange.billed = 0 if runs_again else reservation.cost(usage)
+        await reservation.settle(outcome, usage, exchange.billed, answer)

@@ -14,7 +14,7 @@ create table idempotency_keys (
     status smallint,
     headers bytea,
     body bytea,
-    created_at timestamptz not null default now(),
+    claimed_at timestamptz not null default now(),
     finished_at timestamptz,
     primary key (organisation_id, key),
     check ((state = 'finished') = (status is not null and headers is not null and body is not null))

@@ -114,9 +114,11 @@ class Decoder(Protocol):
     """Translates a stream as it passes; the same answer at any chunking.
 
     `feed` and `close` return canonical SSE bytes, always whole events (possibly none: `b""`). `usage` is live.
+    `ended` says that the provider's terminator has been seen: nothing of use follows, whether or not it hangs up.
     """
 
     usage: Usage
+    ended: bool
 
     @property
     def finished(self) -> bool:
@@ -124,11 +126,14 @@ class Decoder(Protocol):
         ...
 
     def feed(self, data: bytes) -> bytes:
-        """Raises `ProviderError` when the stream carries an error or cannot be understood."""
+        """Raises `ProviderError` when the stream carries an error or cannot be understood.
+
+        Events before the error are not lost: they are returned first, and the next `feed` or `close` raises.
+        """
         ...
 
     def close(self) -> bytes:
-        """The end of the canonical stream. Raises `ProviderError` (broken) if the answer is not finished."""
+        """The end of the canonical stream, its terminator, once. Raises `ProviderError` (broken) if not finished."""
         ...
 
 

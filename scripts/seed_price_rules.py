@@ -19,7 +19,7 @@ def enter_environment() -> None:
     """Run again with the checkout's own Python, where there is one and this is another."""
     venv = ROOT / ".venv"
     python = venv / "bin" / "python"
-    if Path(sys.prefix) != venv and python.exists():
+    if python.exists() and not venv.samefile(sys.prefix):
         os.execv(python, [str(python), str(Path(__file__).resolve()), *sys.argv[1:]])
 
 

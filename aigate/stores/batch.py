@@ -54,15 +54,20 @@ class Batch(Generic[Item, Result]):
         while self._waiting:
             count = min(self._size, len(self._waiting))
             await self._write_one([self._waiting.popleft() for _ in range(count)])
+        self._running -= {
+            asyncio.current_task()
+        }  # here, not in a callback: what a waiter submits next needs the lane
 
     async def _write_one(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
             results = await self._write([item for item, _ in batch])
+            answered = list(zip(batch, results, strict=True))
         except Exception as error:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
+                    future.exception()  # marks it as seen: its waiter may have been cancelled
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in answered:
             if not future.done():
                 future.set_result(result)

@@ -1,83 +1,140 @@
 """Idempotency keys in PostgreSQL: a claim is one statement, so that of any number of claimants one wins.
 
-A key that is held by a replica whose lease has run out, or that has expired, can be claimed anew. The stored answer
-of a billed call is written by the ledger, in the transaction that settles it.
+Claims that are concurrent share it (`batch`). A key can be claimed anew once its answer has expired, and once the
+replica that holds it is gone, by the database's clock. The stored answer of a billed call is written by the ledger,
+in the transaction that settles it.
 """
 
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+from loguru import logger
+
+from aigate.stores.batch import Batch
 from aigate.stores.database import Database
-from aigate.stores.ledger import pack_headers, unpack_headers
+from aigate.stores.ledger import unpack_headers
+from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.exchange import Answer
-from middleware.idempotency import Claim, Held, Taken
+from middleware.faults import StoreUnavailable
+from middleware.idempotency import Claim, Held, Running, Taken
+
+if TYPE_CHECKING:
+    from aigate.stores.database import Connection
 
 CLAIM = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
-values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second')
+select c.*, $5, now() + $6 * interval '1 second'
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::uuid[]) c
+order by 1, 2
 on conflict (organisation_id, key) do update
 set fingerprint = excluded.fingerprint, request_id = excluded.request_id, replica_id = excluded.replica_id,
-    expires_at = excluded.expires_at, created_at = now(), state = 'running', status = null, headers = null,
+    expires_at = excluded.expires_at, claimed_at = now(), state = 'running', status = null, headers = null,
     body = null, finished_at = null
 where (k.state = 'finished' and k.expires_at <= now())
     or (k.state = 'running' and k.fingerprint = excluded.fingerprint
         and not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
 returning request_id
 """
-HOLDER = """
-select fingerprint, state, status, headers, body from idempotency_keys where organisation_id = $1 and key = $2
-"""
-FINISH = """
-update idempotency_keys set state = 'finished', status = $4, headers = $5, body = $6, finished_at = now()
-where organisation_id = $1 and key = $2 and request_id = $3 and state = 'running'
+HOLDERS = """
+select k.organisation_id, k.key, k.fingerprint, k.state, k.request_id, k.replica_id, k.status, k.headers, k.body,
+    extract(epoch from now() - k.claimed_at)::float8 as age,
+    exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()) as alive
+from idempotency_keys k join unnest($1::bigint[], $2::text[]) c (organisation_id, key) using (organisation_id, key)
 """
 RELEASE = """
 delete from idempotency_keys where organisation_id = $1 and key = $2 and request_id = $3 and state = 'running'
 """
+REAP = """
+delete from idempotency_keys where (organisation_id, key) in (
+    select organisation_id, key from idempotency_keys where expires_at <= now() and state = 'finished' limit 1000)
+"""
+REAPED_ALL_IT_MAY = "DELETE 1000"
+REAP_EVERY = 60.0
+"""Seconds between two looks for answers that have expired."""
 
 
 class PostgresIdempotency:
     """The `Store` port of the idempotency layer; answers are kept for `retention` seconds."""
 
-    def __init__(self, database: Database, replica: Replica, *, retention: float) -> None:
+    def __init__(self, database: Database, replica: Replica, overdue: Overdue, *, retention: float) -> None:
         self._database = database
         self._replica = replica
+        self._overdue = overdue
         self._retention = retention
+        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim)
 
-    async def claim(self, claim: Claim) -> Answer | Taken | Held:
-        await self._replica.ensure_lease()
-        async with self._database.connection() as connection:
-            while True:
-                won = await connection.fetchval(
-                    CLAIM,
-                    claim.org_id,
-                    claim.key,
-                    claim.fingerprint,
-                    claim.request_id,
-                    self._replica.id,
-                    self._retention,
-                )
-                if won is not None:
-                    return None
-                holder = await connection.fetchrow(HOLDER, claim.org_id, claim.key)
-                if holder is not None:
-                    break
-        if holder["fingerprint"] != claim.fingerprint:
-            return Taken.OTHER_REQUEST
-        if holder["state"] == "running":
-            return Taken.RUNNING
-        return Answer(holder["status"], unpack_headers(holder["headers"]), holder["body"])
+    async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
+        return await asyncio.shield(self._claims.submit(claim))
 
-    async def finish(self, claim: Claim, answer: Answer) -> None:
+    async def look(self, claim: Claim) -> Answer | Running | None:
+        """The state of a key that somebody else holds or held: `None` if nobody does, or a replica that is gone."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                FINISH,
-                claim.org_id,
-                claim.key,
-                claim.request_id,
-                answer.status,
-                pack_headers(answer),
-                answer.body,
-            )
+            holder = (await _holders(connection, [claim])).get((claim.org_id, claim.key))
+        if holder is None or (holder["state"] == "running" and not holder["alive"]):
+            return None
+        state = _state(claim, holder)
+        return None if isinstance(state, Taken) else state
 
     async def release(self, claim: Claim) -> None:
+        try:
+            await asyncio.shield(self._release(claim))
+        except StoreUnavailable:
+            self._overdue.keep_trying(f"release of {claim.request_id}'s key", lambda: self._release(claim))
+
+    async def reap_for_ever(self) -> None:
+        """Delete answers that have expired, now and then; never a key that is held."""
+        while True:
+            try:
+                async with self._database.connection() as connection:
+                    reaped = await connection.execute(REAP)
+                await asyncio.sleep(0 if reaped == REAPED_ALL_IT_MAY else REAP_EVERY)
+            except StoreUnavailable as error:
+                logger.warning("expired answers cannot be deleted now: {!r}", error.__cause__)
+                await asyncio.sleep(REAP_EVERY)
+
+    async def _release(self, claim: Claim) -> None:
         async with self._database.connection() as connection:
             await connection.execute(RELEASE, claim.org_id, claim.key, claim.request_id)
+
+    async def _claim(self, claims: Sequence[Claim]) -> list[Answer | Running | Taken | Held]:
+        await self._replica.ensure_lease()
+        async with self._database.connection() as connection:
+            open_claims = list(claims)
+            states: dict[str, Answer | Running | Taken | Held] = {}
+            while open_claims:
+                won = await self._try(connection, open_claims)
+                states |= dict.fromkeys(won)
+                lost = [claim for claim in open_claims if claim.request_id not in won]
+                holders = await _holders(connection, lost) if lost else {}
+                seen = [(claim, holders.get((claim.org_id, claim.key))) for claim in lost]
+                states |= {claim.request_id: _state(claim, holder) for claim, holder in seen if holder is not None}
+                open_claims = [claim for claim, holder in seen if holder is None]
+        return [states[claim.request_id] for claim in claims]
+
+    async def _try(self, connection: "Connection", claims: Sequence[Claim]) -> set[str]:
+        rows = await connection.fetch(
+            CLAIM,
+            [claim.org_id for claim in claims],
+            [claim.key for claim in claims],
+            [claim.fingerprint for claim in claims],
+            [claim.request_id for claim in claims],
+            self._replica.id,
+            self._retention,
+        )
+        return {row["request_id"].hex for row in rows}
+
+
+async def _holders(connection: "Connection", claims: Sequence[Claim]) -> dict[tuple[int, str], asyncpg.Record]:
+    rows = await connection.fetch(HOLDERS, [claim.org_id for claim in claims], [claim.key for claim in claims])
+    return {(row["organisation_id"], row["key"]): row for row in rows}
+
+
+def _state(claim: Claim, holder: asyncpg.Record) -> Answer | Running | Taken:
+    if holder["fingerprint"] != claim.fingerprint:
+        return Taken.OTHER_REQUEST
+    if holder["state"] == "running":
+        return Running(holder["request_id"].hex, holder["replica_id"].hex, holder["age"])
+    return Answer(holder["status"], unpack_headers(holder["headers"]), holder["body"])

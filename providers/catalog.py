@@ -1,0 +1,196 @@
+"""Why: a provider is a row, not code; whoever adds one that speaks a known wire writes one line, or only environment.
+
+`<NAME>_API_KEY`, `<NAME>_BASE_URL`, `<NAME>_MODELS` (comma list) and `<NAME>_ON_DISCONNECT` complete or override each
+row; `AIGATE_PROVIDERS="acme,lab"` adds rows that stand only there. An empty value counts as unset; a bad one raises
+`ValueError` at start, naming its variable and never its value where that may be a secret.
+
+`on_disconnect` is what a hang-up of ours does to the bill: `cancel` where the provider is known to stop generating
+and billing, `drain` (read to the end, so that what is billed is known) where it is not, or where nobody says.
+Source: https://openrouter.ai/docs/api-reference/streaming, "Stream Cancellation"
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from .contract import Wire
+from .openai import OpenAIWire
+
+ENVIRONMENT = (
+    "AIGATE_PROVIDERS",
+    "QWEN_REGION",
+    "DASHSCOPE_API_KEY",
+    "<NAME>_API_KEY",
+    "<NAME>_BASE_URL",
+    "<NAME>_MODELS",
+    "<NAME>_ON_DISCONNECT",
+)
+"""Every variable that is read here; `<NAME>` is a row's name in capitals, a hyphen as an underscore."""
+
+QWEN_REGIONS = {
+    "intl": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    "cn": "https://dashscope.aliyuncs.com/compatible-mode/v1",
+    "us": "https://dashscope-us.aliyuncs.com/compatible-mode/v1",
+    "hk": "https://cn-hongkong.dashscope.aliyuncs.com/compatible-mode/v1",
+}
+"""A key is valid in its own region only. Source: https://www.alibabacloud.com/help/model-studio/base-url"""
+
+QWEN_REGION = "intl"
+"""Singapore, where an account from outside mainland China gets its key; inside, the operator sets `cn`."""
+
+ECHO_URL = "http://echo.invalid/v1"
+
+OnDisconnect = Literal["cancel", "drain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider as it is set up here. `local`: self-hosted, free unless a price rule says otherwise."""
+
+    name: str
+    base_url: str
+    wire: Wire = field(default_factory=OpenAIWire)
+    api_key: str = field(default="", repr=False)
+    requires_key: bool = True
+    auth_header: str = "authorization"
+    auth_scheme: str = "Bearer"
+    on_disconnect: OnDisconnect = "drain"
+    models: tuple[str, ...] = ()
+    """What it serves, where it has no list of models to ask; also what may be asked of it. Empty: anything."""
+    local: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def configured(self) -> bool:
+        """Whether it can be called."""
+        return bool(self.base_url) and (bool(self.api_key) or not self.requires_key)
+
+    def authentication(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers that every call carries for this provider, the key among them."""
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in self.headers)
+        if not self.api_key:
+            return headers
+        return (*headers, (self.auth_header.encode(), f"{self.auth_scheme} {self.api_key}".strip().encode()))
+
+
+def _self_hosted(name: str) -> Provider:
+    """Known by name and without a key, but nowhere until `<NAME>_BASE_URL` says where."""
+    return Provider(name, "", requires_key=False, on_disconnect="cancel", local=True)
+
+
+ROWS = (
+    Provider("qwen", QWEN_REGIONS[QWEN_REGION], OpenAIWire(throttles_as_quota=True)),
+    Provider("openai", "https://api.openai.com/v1", on_disconnect="cancel"),
+    Provider("deepseek", "https://api.deepseek.com", on_disconnect="cancel"),
+    Provider("mistral", "https://api.mistral.ai/v1", OpenAIWire(stream_usage=False)),
+    Provider("groq", "https://api.groq.com/openai/v1"),
+    Provider("openrouter", "https://openrouter.ai/api/v1", on_disconnect="cancel"),
+    Provider("together", "https://api.together.ai/v1", on_disconnect="cancel"),
+    Provider("fireworks", "https://api.fireworks.ai/inference/v1", on_disconnect="cancel"),
+    Provider("xai", "https://api.x.ai/v1", on_disconnect="cancel"),
+    Provider("moonshot", "https://api.moonshot.ai/v1"),
+    Provider("zai", "https://api.z.ai/api/paas/v4"),
+    Provider("siliconflow", "https://api.siliconflow.com/v1"),
+    Provider("cerebras", "https://api.cerebras.ai/v1"),
+    Provider("perplexity", "https://api.perplexity.ai"),
+    Provider("nvidia", "https://integrate.api.nvidia.com/v1"),
+    _self_hosted("ollama"),
+    _self_hosted("vllm"),
+    _self_hosted("llamacpp"),
+    _self_hosted("lmstudio"),
+)
+
+ECHO = Provider("echo", ECHO_URL, requires_key=False, on_disconnect="cancel", models=("echo",), local=True)
+"""Built in, for trying out and for tests: `echo.EchoTransport` answers it, and nothing is resolved or sent."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_SEPARATORS = re.compile(r"[,\s]+")
+_CONTROL = re.compile(r"[^\x21-\x7e]")
+
+
+def catalog(environment: Mapping[str, str]) -> dict[str, Provider]:
+    """Every provider by name, whether it is configured or not. Raises `ValueError` naming the bad variable."""
+    rows = {row.name: row for row in (*ROWS, *_custom(environment))}
+    rows["qwen"] = _qwen(rows["qwen"], environment)
+    completed = {name: _completed(row, environment) for name, row in rows.items()}
+    return {**completed, ECHO.name: ECHO}
+
+
+def _custom(environment: Mapping[str, str]) -> list[Provider]:
+    taken = {_prefix(row.name) for row in (*ROWS, ECHO)} | {"AIGATE", "DASHSCOPE"}
+    rows = []
+    for name in _list(environment, "AIGATE_PROVIDERS"):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"AIGATE_PROVIDERS: {name!r} is no name: a-z, 0-9, - and _, at most 32")
+        if _prefix(name) in taken:
+            raise ValueError(f"AIGATE_PROVIDERS: {name!r} is taken")
+        if not _value(environment, f"{_prefix(name)}_BASE_URL"):
+            raise ValueError(f"AIGATE_PROVIDERS: {name!r} needs {_prefix(name)}_BASE_URL")
+        taken.add(_prefix(name))
+        rows.append(Provider(name, "", requires_key=False))
+    return rows
+
+
+def _qwen(row: Provider, environment: Mapping[str, str]) -> Provider:
+    region = _value(environment, "QWEN_REGION").lower() or QWEN_REGION
+    if region not in QWEN_REGIONS:
+        raise ValueError(f"QWEN_REGION: {region!r} is none of {', '.join(QWEN_REGIONS)}")
+    return replace(row, base_url=QWEN_REGIONS[region], api_key=_key(environment, "DASHSCOPE_API_KEY"))
+
+
+def _completed(row: Provider, environment: Mapping[str, str]) -> Provider:
+    prefix = _prefix(row.name)
+    return replace(
+        row,
+        api_key=_key(environment, f"{prefix}_API_KEY") or row.api_key,
+        base_url=_url(environment, f"{prefix}_BASE_URL") or row.base_url,
+        models=tuple(_list(environment, f"{prefix}_MODELS")) or row.models,
+        on_disconnect=_on_disconnect(environment, f"{prefix}_ON_DISCONNECT") or row.on_disconnect,
+    )
+
+
+def _prefix(name: str) -> str:
+    return name.upper().replace("-", "_")
+
+
+def _value(environment: Mapping[str, str], variable: str) -> str:
+    return environment.get(variable, "").strip()
+
+
+def _list(environment: Mapping[str, str], variable: str) -> list[str]:
+    return [each for each in _SEPARATORS.split(_value(environment, variable)) if each]
+
+
+def _key(environment: Mapping[str, str], variable: str) -> str:
+    value = _value(environment, variable)
+    if _CONTROL.search(value):
+        raise ValueError(f"{variable}: holds a space, a control character or one that is not ASCII")
+    return value
+
+
+def _url(environment: Mapping[str, str], variable: str) -> str:
+    value = _value(environment, variable)
+    if not value:
+        return ""
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "?" in value or "#" in value or "@" in value or _CONTROL.search(value):
+        raise ValueError(f"{variable}: must be http(s)://host[:port][/path], without user, query and fragment")
+    return value.rstrip("/")
+
+
+def _on_disconnect(environment: Mapping[str, str], variable: str) -> OnDisconnect | None:
+    match _value(environment, variable).lower():
+        case "":
+            return None
+        case "cancel":
+            return "cancel"
+        case "drain":
+            return "drain"
+        case other:
+            raise ValueError(f"{variable}: {other!r} is neither cancel nor drain")

@@ -1,0 +1,296 @@
+"""Why: the only module that touches the network, kept thin because every call and every chunk goes through it.
+
+It speaks httpx's transport interface directly: `httpx.AsyncClient` costs ten times as much, and follows, retries and
+remembers (redirects, cookies) what a gateway must not. Nothing is retried here: a second attempt is a second bill.
+
+What each failure means for money stands in `ProviderError.sent`: False only where no request can have arrived.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import httpx
+
+from .catalog import Provider
+from .contract import Call, Decoded, Decoder, Kind, ProviderError, Usage
+from .deadline import Watch
+from .document import loads
+from .inflate import inflated
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+LINGER = 0.2
+"""Seconds that a stream's connection may take to end after the terminator, so that it can be used again."""
+
+_Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+
+_STANDARD = (
+    (b"accept", b"*/*"),
+    (b"accept-encoding", b"identity"),
+    (b"user-agent", b"aigate"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds. `first_byte` until the answer begins, `idle` between its chunks, `total` for a whole call."""
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 60.0
+    total: float = 900.0
+
+
+class Client:
+    """Calls providers over one transport, which it owns. `local`: providers that have a transport of their own."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        timeouts: Timeouts | None = None,
+        *,
+        local: Mapping[str, httpx.AsyncBaseTransport] | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._transport = transport
+        self._timeouts = timeouts or Timeouts()
+        self._local = dict(local or {})
+        self._max_answer_bytes = max_answer_bytes
+        connect = self._timeouts.connect
+        self._extensions = {"timeout": {"connect": connect, "pool": connect, "write": None, "read": None}}
+        self._targets: dict[tuple[str, str, _Headers], tuple[Provider, httpx.URL, httpx.Headers]] = {}
+
+    async def open(self, provider: Provider, call: Call) -> "Upstream":
+        """Send one call. The answer has begun when this returns; whoever called closes it.
+
+        Raises `ProviderError` for an error status, too.
+        """
+        prepared = provider.wire.request(call)
+        watch = Watch(self._timeouts.first_byte, self._timeouts.total)
+        try:
+            url, headers = self._target(provider, prepared.path, prepared.headers)
+            request = _Request("POST", url, headers, prepared.body, self._extensions)
+            response = await self._send(provider, request, watch)
+            upstream = Upstream(provider, call, response, watch, self._timeouts.idle, self._max_answer_bytes)
+        except BaseException:
+            watch.stop()
+            raise
+        if not 200 <= response.status_code < 300:
+            raise await upstream.refusal()
+        return upstream
+
+    async def models(self, provider: Provider, timeout: float) -> list[dict[str, Any]]:
+        """What the provider lists at `/models`, within `timeout` seconds. Raises `ProviderError`."""
+        watch = Watch(timeout, timeout)
+        try:
+            url, headers = self._target(provider, "/models", ())
+            request = _Request("GET", url, headers, b"", self._extensions)
+            response = await self._send(provider, request, watch)
+            upstream = Upstream(provider, _LISTING, response, watch, timeout, self._max_answer_bytes)
+        except BaseException:
+            watch.stop()
+            raise
+        if response.status_code != 200:
+            raise await upstream.refusal()
+        return _listed(await upstream.body())
+
+    async def aclose(self) -> None:
+        """Close the transports; answers that are still open break off."""
+        for transport in (self._transport, *self._local.values()):
+            await transport.aclose()
+
+    async def _send(self, provider: Provider, request: httpx.Request, watch: Watch) -> httpx.Response:
+        transport = self._local.get(provider.name, self._transport)
+        try:
+            with watch:
+                return await transport.handle_async_request(request)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise _unanswered(provider, error) from error
+
+    def _target(self, provider: Provider, path: str, extra: _Headers) -> tuple[httpx.URL, httpx.Headers]:
+        """The URL and the headers, built once: they are the same for each call of a provider's wire."""
+        key = (provider.name, path, extra)
+        found = self._targets.get(key)
+        if found is None or found[0] is not provider:
+            url = httpx.URL(provider.base_url + path)
+            headers = httpx.Headers([(b"host", url.netloc), *_STANDARD, *provider.authentication(), *extra])
+            if len(self._targets) >= 1000:
+                self._targets.clear()
+            self._targets[key] = found = (provider, url, headers)
+        return found[1], found[2]
+
+
+class _Request(httpx.Request):
+    """httpx's request without working out anew (11 us) the headers and the body that are known already."""
+
+    def __init__(
+        self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]
+    ) -> None:
+        super().__init__(method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+        self._content = body
+        if body:
+            self.headers["content-length"] = str(len(body))
+
+
+class Upstream:
+    """One provider's answer, owned by whoever opened it. `streamed` says whether it is to be read as events."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        call: Call,
+        response: httpx.Response,
+        watch: Watch,
+        idle: float,
+        max_answer_bytes: int,
+    ) -> None:
+        self.usage = Usage()
+        self.streamed = call.stream and not _is_document(response.headers.get("content-type", ""))
+        self._provider = provider
+        self._call = call
+        self._response = response
+        self._watch = watch
+        self._idle = idle
+        self._max_answer_bytes = max_answer_bytes
+        self._source: AsyncIterator[bytes] | None = None
+        self._decoder: Decoder | None = None
+        self._whole = False
+        self._closed = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the provider has ended its answer, as far as it has been read."""
+        return self._whole or (self._decoder is not None and self._decoder.finished)
+
+    async def read(self) -> Decoded:
+        """The whole answer. Raises `ProviderError` when it breaks off, is too large or is none."""
+        decoded = self._provider.wire.response(self._call, await self.body())
+        self.usage = decoded.usage
+        self._whole = True
+        return decoded
+
+    async def body(self) -> bytes:
+        """The whole answer as it came; closes it."""
+        chunks = []
+        size = 0
+        try:
+            while (chunk := await self._next()) is not None:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._max_answer_bytes:
+                    message = f"The provider's answer is larger than {self._max_answer_bytes} bytes."
+                    raise ProviderError(Kind.BROKEN, message)
+        finally:
+            await self.aclose()
+        return b"".join(chunks)
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Canonical server-sent events, whole ones, to `[DONE]`. Raises `ProviderError` when the answer breaks off.
+
+        An answer that breaks off after it has said that it is finished counts as whole. Leaving the loop early
+        closes nothing: `aclose` does.
+        """
+        self._decoder = decoder = self._provider.wire.stream(self._call)
+        self.usage = decoder.usage
+        try:
+            while not decoder.ended and (chunk := await self._next()) is not None:
+                if out := decoder.feed(chunk):
+                    yield out
+        except ProviderError:
+            if not decoder.finished:
+                raise
+        yield decoder.close()
+        await self._linger()
+
+    async def refusal(self) -> ProviderError:
+        """What an answer with an error status means; closes it."""
+        body = b""
+        with contextlib.suppress(ProviderError):
+            try:
+                while len(body) <= MAX_ERROR_BYTES and (chunk := await self._next()) is not None:
+                    body += chunk
+            finally:
+                await self.aclose()
+        response = self._response
+        return self._provider.wire.error(response.status_code, response.headers, body[:MAX_ERROR_BYTES])
+
+    async def aclose(self) -> None:
+        """Let go of the connection; at once, unless the answer has come to its end. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watch.stop()
+        with contextlib.suppress(httpx.HTTPError, OSError, RuntimeError):
+            await cast(httpx.AsyncByteStream, self._response.stream).aclose()
+
+    async def _next(self) -> bytes | None:
+        """The next bytes of the answer, None at its end."""
+        try:
+            if self._source is None:
+                return await self._first()
+            with self._watch:
+                return await anext(self._source)
+        except StopAsyncIteration:
+            return None
+        except httpx.TimeoutException as error:
+            raise ProviderError(Kind.TIMEOUT, "The provider stopped sending its answer.") from error
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise ProviderError(Kind.BROKEN, f"The provider's answer was cut off: {_words(error)}") from error
+
+    async def _first(self) -> bytes:
+        """A model that thinks may send its head at once and then nothing for long: the first bytes have more time."""
+        chunks = aiter(cast(httpx.AsyncByteStream, self._response.stream))
+        self._source = inflated(self._response.headers.get("content-encoding", ""), chunks)
+        with self._watch:
+            chunk = await anext(self._source)
+        self._watch.bound(self._idle)
+        return chunk
+
+    async def _linger(self) -> None:
+        """Read what follows the terminator, normally nothing: only a connection read to its end is used again."""
+        with contextlib.suppress(ProviderError, TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while await self._next() is not None:
+                    pass
+
+
+_LISTING = Call("", {})
+
+
+def _is_document(content_type: str) -> bool:
+    return "json" in content_type or "html" in content_type
+
+
+def _listed(body: bytes) -> list[dict[str, Any]]:
+    """OpenAI's `{"data": [...]}`; Together sends the bare list."""
+    try:
+        document = loads(body)
+    except ValueError:
+        document = None
+    found = document.get("data") if isinstance(document, dict) else document
+    if not isinstance(found, list):
+        raise ProviderError(Kind.BROKEN, "The provider's list of models cannot be understood.")
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _unanswered(provider: Provider, error: Exception) -> ProviderError:
+    """A call that got no head of an answer. Only before the connection stands is it sure that nothing was sent.
+
+    A connection that the provider closed while it lay idle counts as sent, too: it cannot be told from one that
+    was closed after the request had been read.
+    """
+    words = f"{provider.name}: {_words(error)}"
+    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+        return ProviderError(Kind.TIMEOUT, f"No connection in time to {words}", sent=False)
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError | httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return ProviderError(Kind.UNREACHABLE, f"No connection to {words}", sent=False)
+    if isinstance(error, httpx.TimeoutException):
+        return ProviderError(Kind.TIMEOUT, f"No answer in time from {words}")
+    return ProviderError(Kind.BROKEN, f"The connection was lost before an answer from {words}")
+
+
+def _words(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:300]

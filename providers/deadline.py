@@ -1,0 +1,82 @@
+"""Why: a chunk may not pay for a timer, and what is timed out must be our waiting, never the caller's.
+
+`asyncio.timeout` costs microseconds each time and cannot span a `yield`: it would cancel whoever reads the stream.
+Here one timer lives as long as the call; a wait only notes when it began. The timer looks at that, goes back to
+sleep, or cancels the waiting task, as `asyncio.timeout` does.
+
+Source: https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel
+"""
+
+import asyncio
+from types import TracebackType
+
+from .contract import Kind, ProviderError
+
+
+class Watch:
+    """Bounds each wait (`limit`) and all of a call (`total`), in seconds.
+
+    Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long.
+    """
+
+    __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "_task", "limit")
+
+    def __init__(self, limit: float, total: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self.limit = limit
+        self._ends = now + total
+        self._since = now
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._due = False
+        self._handle: asyncio.TimerHandle | None = None
+        self._sleep(now + limit)
+
+    def bound(self, limit: float) -> None:
+        """From now on a wait may take `limit` seconds."""
+        self.stop()
+        self.limit = limit
+        self._sleep(self._loop.time() + limit)
+
+    def stop(self) -> None:
+        """No more waits follow. May be called twice."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def __enter__(self) -> None:
+        self._task = task = asyncio.current_task()
+        self._cancelling = task.cancelling() if task is not None else 0
+        self._since = now = self._loop.time()
+        if now >= self._ends:
+            self._task = None
+            raise self._error()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if self._due and task is not None and task.uncancel() <= self._cancelling:
+            self._due = False
+            raise self._error() from None
+
+    def _sleep(self, until: float) -> None:
+        self._handle = self._loop.call_at(min(until, self._ends), self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        now = self._loop.time()
+        if self._task is None:
+            if now < self._ends:
+                self._sleep(now + self.limit)
+        elif now < min(self._since + self.limit, self._ends):
+            self._sleep(self._since + self.limit)
+        else:
+            self._due = True
+            self._task.cancel()
+
+    def _error(self) -> ProviderError:
+        if self._loop.time() >= self._ends:
+            return ProviderError(Kind.TIMEOUT, "The provider's answer took longer than a call may take.")
+        return ProviderError(Kind.TIMEOUT, f"The provider sent nothing for {self.limit:g} seconds.")

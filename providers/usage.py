@@ -1,0 +1,105 @@
+"""Why: every OpenAI-compatible provider counts in its own words, and money needs one meaning.
+
+`read` turns any of the known forms into `Usage`: `input_tokens` with the cached ones in it, `output_tokens` with the
+reasoning. Providers send null, floats, text and negative numbers here; such a count is 0, never an exception.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/object and the providers' own pages, named below.
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from .contract import Pricing, Usage
+
+_CACHE_READ = ("cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
+_CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_READ)
+"""Outside the details: DeepSeek's word, Mistral's, then Moonshot's, Venice's and other gateways'."""
+
+_CACHE_WRITE = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+
+_NANO = Decimal(1_000_000_000)
+_MOST = 10**15
+
+
+def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage object of an answer or a chunk, where the provider keeps it; None where there is none.
+
+    Moonshot puts it into the last choice, Groq (also) into `x_groq`.
+    """
+    places: list[Any] = [document]
+    choices = document.get("choices")
+    if isinstance(choices, list):
+        places.extend(reversed(choices))
+    places.append(document.get("x_groq"))
+    for place in places:
+        if isinstance(place, dict) and isinstance(found := place.get("usage"), dict) and found:
+            return found
+    return None
+
+
+def read(document: Mapping[str, Any], usage: Usage) -> None:
+    """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
+    prompt = _details(document, "prompt_tokens_details", "input_tokens_details")
+    completion = _details(document, "completion_tokens_details", "output_tokens_details")
+    usage.input_tokens = _first(document, "prompt_tokens", "input_tokens")
+    usage.cache_read_tokens = _first(prompt, *_CACHE_READ) or _first(document, *_CACHE_READ_OUTSIDE)
+    usage.cache_write_tokens = _first(prompt, *_CACHE_WRITE) or _first(document, *_CACHE_WRITE)
+    usage.reasoning_tokens = _first(completion, "reasoning_tokens") or _first(document, "reasoning_tokens")
+    usage.output_tokens = _output(document, usage)
+    usage.audio_tokens = _count(prompt.get("audio_tokens")) + _count(completion.get("audio_tokens"))
+    usage.image_tokens = _count(prompt.get("image_tokens")) + _count(completion.get("image_tokens"))
+    usage.provider_cost = _provider_cost(document)
+    usage.source = "provider"
+
+
+def write_cost(document: dict[str, Any], usage: Usage, pricing: Pricing) -> None:
+    """Put `cost` in USD into a usage object, in the place of the provider's own."""
+    document["cost"] = pricing(usage) / 1e9
+
+
+def _output(document: Mapping[str, Any], usage: Usage) -> int:
+    """Completion tokens with the reasoning in them. xAI counts it beside them; its total tells.
+
+    Source: https://docs.x.ai/docs/guides/reasoning
+    """
+    completion = _first(document, "completion_tokens", "output_tokens")
+    inside = usage.input_tokens + completion
+    total = _count(document.get("total_tokens")) or inside
+    return completion + usage.reasoning_tokens if total == inside + usage.reasoning_tokens else completion
+
+
+def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        if isinstance(found := document.get(name), dict):
+            return found
+    return {}
+
+
+def _first(document: Mapping[str, Any], *names: str) -> int:
+    """The first count that is not 0: an empty detail must not hide the word that a provider really uses."""
+    for name in names:
+        if (value := document.get(name)) and (found := _count(value)):
+            return found
+    return 0
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 < value < _MOST else 0
+
+
+def _provider_cost(document: Mapping[str, Any]) -> int | None:
+    """The provider's own charge in 1e-9 USD: OpenRouter's number, Perplexity's object, xAI's ticks of 1e-10 USD."""
+    cost = document.get("cost")
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost")
+    if _is_amount(cost):
+        return int((Decimal(str(cost)) * _NANO).to_integral_value(ROUND_HALF_EVEN))
+    ticks = document.get("cost_in_usd_ticks")
+    return round(Decimal(ticks) / 10) if isinstance(ticks, int) and _is_amount(ticks) else None
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
