@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from aigate import __version__, logs
 from aigate.chat import Chat
 from aigate.endpoints import endpoints
+from aigate.estimate import Estimator
 from aigate.model_list import ModelList
 from aigate.operations import PATHS, Operations, Readiness
 from aigate.resolver import Resolver
@@ -64,6 +65,7 @@ class Stores:
     tail: RedisTail
     limiter: RedisLimiter
     client: Client
+    estimator: Estimator
 
 
 class Gateway:
@@ -116,6 +118,7 @@ class Gateway:
         self._reaper.cancel()
         await stores.tail.stop()
         await stores.client.aclose()
+        stores.estimator.close()
         await stores.limiter.close()
         await stores.prices.close()
         await stores.replica.stop()
@@ -174,6 +177,7 @@ def _stores(settings: Settings) -> Stores:
             local={"echo": EchoTransport()},
             max_answer_bytes=settings.upstream_answer_bytes,
         ),
+        estimator=Estimator(),
     )
 
 
@@ -187,7 +191,7 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
         timeout=settings.models_timeout,
         kept=settings.models_cache_seconds,
     )
-    chat = Chat(resolver, stores.client, settings.stream_keep_alive)
+    chat = Chat(resolver, stores.client, stores.estimator, settings.stream_keep_alive)
     keys = KeyRing(stores.database, cache_seconds=settings.key_cache_seconds)
     return compose(
         [

@@ -16,6 +16,7 @@ import orjson
 from blacksheep import Content, Response, StreamedContent
 
 from aigate import chat_request
+from aigate.estimate import Delivered, Estimator
 from aigate.provider_faults import note_failure
 from aigate.resolver import Resolver, require_use
 from middleware.exchange import Exchange, Outcome, Target
@@ -39,6 +40,7 @@ class Chat:
 
     resolver: Resolver
     client: Client
+    estimator: Estimator
     patience: float
 
     async def __call__(self, exchange: Exchange) -> Response:
@@ -53,19 +55,21 @@ class Chat:
         exchange.usage = Usage()
         exchange.spent = True
         relay = _Relay(exchange, self.client, provider, call)
+        exchange.estimate = lambda: self.estimator.fill(exchange.usage or Usage(), document, relay.delivered)
         return await (relay.begin_within(self.patience) if stream else relay.whole())
 
 
 class _Relay:
     """One provider's answer on its way to one client."""
 
-    __slots__ = ("_call", "_client", "_exchange", "_provider")
+    __slots__ = ("_call", "_client", "_exchange", "_provider", "delivered")
 
     def __init__(self, exchange: Exchange, client: Client, provider: Provider, call: Call) -> None:
         self._exchange = exchange
         self._client = client
         self._provider = provider
         self._call = call
+        self.delivered = Delivered()
 
     async def whole(self) -> Response:
         """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
@@ -123,6 +127,7 @@ class _Relay:
     async def _forward(self, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
         try:
             while not data.endswith(DONE):
+                self.delivered.note(data)
                 yield data
                 data = await anext(events)
         except ProviderError as error:
@@ -147,6 +152,7 @@ class _Relay:
         decoded = await upstream.read()
         self._exchange.usage = decoded.usage
         self._exchange.outcome = Outcome.OK
+        self.delivered.note(decoded.body)
         return decoded.body
 
     def _fault(self, error: ProviderError) -> Fault:

@@ -111,7 +111,10 @@ def _refuse_repeated(body: bytes) -> None:
         nonlocal outermost
         outermost = pairs
 
-    json.loads(body, object_pairs_hook=keep)
+    try:
+        json.loads(body, object_pairs_hook=keep)
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply to be sure that no field repeats.") from None
     names = [name for name, _ in outermost]
     for name in UNAMBIGUOUS:
         if names.count(name) > 1:

@@ -114,6 +114,9 @@ class Exchange:
     target: Target | None = None  # handler, through admit()
     usage: Usage | None = None  # handler
     spent: bool = False  # handler: whether the provider may have charged for this call
+    estimate: Callable[[], Awaitable[None]] | None = (
+        None  # handler: fills in a usage that the provider does not report
+    )
     gates: list[Callable[[Target], Awaitable[None]]] = field(default_factory=list)  # each layer adds its own
     recording: Recording | None = None  # idempotency
     replayed: bool = False  # idempotency

@@ -106,7 +106,11 @@ class _Metered:
             exchange.billed = 0
             await reservation.void(outcome)
             return
-        answer = exchange.recording.end(message, fault) if exchange.recording else None
-        runs_again = exchange.recording is not None and answer is None
-        exchange.billed = 0 if runs_again else reservation.cost(usage)
-        await reservation.settle(outcome, usage, exchange.billed, answer)
+        try:
+            if usage.source == "none" and exchange.estimate is not None:
+                await exchange.estimate()
+        finally:
+            answer = exchange.recording.end(message, fault) if exchange.recording else None
+            runs_again = exchange.recording is not None and answer is None
+            exchange.billed = 0 if runs_again else reservation.cost(usage)
+            await reservation.settle(outcome, usage, exchange.billed, answer)

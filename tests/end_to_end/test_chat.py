@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.running import RunningGateway
+from tests.running import RunningGateway, eventually
 from tests.upstream import ANSWER, USAGE, FakeProvider, answer_json, sse, stream, words
 
 
@@ -108,3 +108,31 @@ async def test_replay(gateway: RunningGateway, provider: FakeProvider) -> None:
     assert again.headers["idempotent-replayed"] == "true"
     assert "idempotent-replayed" not in first.headers
     assert len(provider.calls) == len(await gateway.calls()) == 1
+
+
+async def test_no_usage_is_estimated(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """A provider that reports nothing is billed by an estimate, which the row says."""
+    provider.default = answer_json({name: value for name, value in ANSWER.items() if name != "usage"})
+    await gateway.chat()
+    (row,) = await gateway.calls()
+    assert (row["usage_source"], row["outcome"]) == ("estimated", "ok")
+    assert row["output_tokens"] in (2, 3)
+    assert row["billed_cost_nano"] == row["input_tokens"] * 2500 + row["output_tokens"] * 10_000
+
+
+async def test_disconnect_bills_what_was_delivered(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """A client that leaves in the middle pays for what it got, by an estimate."""
+    provider.default = stream(*sse(*words("Hello ", "there ", "you")), pause=0.3)
+    request = {"model": "openai:gpt-4o", "stream": True, "messages": [{"role": "user", "content": "Say hello"}]}
+    async with gateway.client.stream("POST", "/v1/chat/completions", json=request) as response:
+        async for line in response.aiter_lines():
+            if "there" in line:
+                break
+    await eventually(lambda: _closed(gateway), within=10)
+    (row,) = await gateway.calls()
+    assert (row["state"], row["outcome"], row["usage_source"]) == ("settled", "client_disconnect", "estimated")
+    assert 0 < row["output_tokens"] <= 4
+
+
+async def _closed(gateway: RunningGateway) -> bool:
+    return all(row["state"] != "open" for row in await gateway.calls())
