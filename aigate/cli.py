@@ -18,6 +18,8 @@ from middleware.faults import StoreUnavailable
 
 Result = TypeVar("Result")
 DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_DURATION = 100 * 366 * 86400
+LARGEST_COUNT = 2**31 - 1
 
 
 class CommandError(Exception):
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema")
-    migrate.add_argument("--rollback", type=int, metavar="N", help="take the last N migrations back instead")
+    migrate.add_argument("--rollback", type=_count, metavar="N", help="take the last N migrations back instead")
     migrate.set_defaults(run=_migrate)
 
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
@@ -63,15 +65,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     create = actions.add_parser("create", help="print a new key, the only time that it can be read")
-    create.add_argument("--org-name", required=True, help="the organisation, made if there is none")
+    create.add_argument("--org-name", type=_org_name, required=True, help="the organisation, made if there is none")
     create.add_argument("--name", default="", help="what people call the key")
-    create.add_argument("--models", help="comma-separated globs over provider:model; default: all")
-    create.add_argument("--requests-per-minute", type=int, help="0 is no limit; default: the gateway's")
+    create.add_argument("--models", type=_globs, help="comma-separated globs over provider:model; default: all")
+    create.add_argument("--requests-per-minute", type=_count, help="0 is no limit; default: the gateway's")
     create.add_argument("--expires-in", type=_duration, help="such as 12h or 30d; default: never")
     create.set_defaults(run=_create_key)
     listing = actions.add_parser("list", help="all keys, without their secrets")
     listing.add_argument("--org-name")
     listing.set_defaults(run=_list_keys)
+    join = actions.add_parser("join-duplicates", help="treat equal requests without an Idempotency-Key as one")
+    join.add_argument("name", help="a key, its public id, or an organisation")
+    join.add_argument("seconds", type=_seconds_or_off, help="how long the first one may have run, or 'off'")
+    join.set_defaults(run=_join_duplicates)
     revoke = actions.add_parser("revoke", help="end a key everywhere, within the cache time")
     revoke.add_argument("key", help="the key or its public id")
     revoke.set_defaults(run=_revoke_key)
@@ -97,19 +103,23 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def _migrate(arguments: argparse.Namespace, settings: Settings) -> None:
+    from psycopg import OperationalError
+
     from aigate.migrate import migrate, rollback
 
     url = _database_url(settings)
-    if arguments.rollback:
-        print(f"{rollback(url, arguments.rollback)} migrations taken back")
-    else:
-        print(f"{migrate(url)} migrations applied")
+    try:
+        if arguments.rollback is None:
+            print(f"{migrate(url)} migrations applied")
+        else:
+            print(f"{rollback(url, arguments.rollback)} migrations taken back")
+    except OperationalError as error:
+        raise CommandError(f"the database does not answer: {' '.join(str(error).split())}") from None
 
 
 def _create_key(arguments: argparse.Namespace, settings: Settings) -> None:
     from aigate.stores.keys import create_key
 
-    models = [glob.strip() for glob in arguments.models.split(",")] if arguments.models else None
     print(
         with_database(
             settings,
@@ -117,7 +127,7 @@ def _create_key(arguments: argparse.Namespace, settings: Settings) -> None:
                 database,
                 arguments.org_name,
                 name=arguments.name,
-                models=models,
+                models=arguments.models,
                 requests_per_minute=arguments.requests_per_minute,
                 expires_in=arguments.expires_in,
             ),
@@ -144,6 +154,15 @@ def _revoke_key(arguments: argparse.Namespace, settings: Settings) -> None:
     if not with_database(settings, lambda database: revoke_key(database, public_id)):
         raise CommandError(f"there is no key {public_id}")
     print(f"{public_id} is revoked; replicas forget it within {settings.key_cache_seconds:g} s")
+
+
+def _join_duplicates(arguments: argparse.Namespace, settings: Settings) -> None:
+    from aigate.stores.keys import join_duplicates, public_id_of
+
+    name = public_id_of(arguments.name)
+    if not with_database(settings, lambda database: join_duplicates(database, name, arguments.seconds)):
+        raise CommandError(f"there is no key and no organisation {name}")
+    print(f"{name}: {'off' if arguments.seconds is None else f'within {arguments.seconds} s'}")
 
 
 def with_database(settings: Settings, work: Callable[[Database], Awaitable[Result]]) -> Result:
@@ -178,8 +197,38 @@ def _require_stores(settings: Settings) -> None:
         raise CommandError("REDIS_URL is not set, in the environment or in .env")
 
 
+def _seconds_or_off(text: str) -> int | None:
+    if text == "off":
+        return None
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds nor 'off'")
+    return int(text)
+
+
 def _duration(text: str) -> float:
     try:
-        return float(text[:-1]) * DURATIONS[text[-1]]
+        seconds = float(text[:-1]) * DURATIONS[text[-1]]
     except (KeyError, ValueError, IndexError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 90s, 30m, 12h or 30d") from None
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_DURATION:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 90s, 30m, 12h or 30d")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {LARGEST_COUNT}")
+    return int(text)
+
+
+def _org_name(text: str) -> str:
+    if not 1 <= len(text) <= 200:
+        raise argparse.ArgumentTypeError("an organisation's name has 1 to 200 characters")
+    return text
+
+
+def _globs(text: str) -> list[str]:
+    globs = [glob.strip() for glob in text.split(",")]
+    if not all(globs):
+        raise argparse.ArgumentTypeError(f"{text!r} is no comma-separated list of globs such as openai:*")
+    return globs

@@ -12,6 +12,8 @@ from yoyo.backends import DatabaseBackend
 from yoyo.migrations import MigrationList
 
 BESIDE_THE_SOURCE = Path(__file__).resolve().parent.parent / "migrations"
+ALONE = 0x616967617465
+"""The advisory lock of whoever migrates. PostgreSQL drops it with its holder's connection; yoyo's own row would stay."""
 IN_THE_WHEEL = Path(__file__).resolve().parent / "_migrations"
 
 
@@ -36,6 +38,8 @@ def _opened(url: str) -> Iterator[tuple[DatabaseBackend, MigrationList]]:
     folder = BESIDE_THE_SOURCE if BESIDE_THE_SOURCE.is_dir() else IN_THE_WHEEL
     backend = get_backend(url.replace("postgresql://", "postgresql+psycopg://", 1))
     try:
+        backend.execute(f"select pg_advisory_lock({ALONE})")
+        backend.break_lock()
         yield backend, read_migrations(str(folder))
     finally:
         backend.connection.close()

@@ -18,6 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from middleware.asgi import BODY, START, RawHeaders, Receive, Scope, Send, header
+from middleware.errors import openai_answer
+from middleware.faults import Fault, MethodNotAllowed, Unauthenticated
 
 PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/healthz", "/readyz"})
 CHECKED_FOR = 0.5
@@ -67,7 +69,8 @@ class Operations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, {"error": {"message": "Only GET.", "code": "caller_method_not_allowed"}})
+            fault = MethodNotAllowed(f"{scope['method']} is not for {scope['path']}.", headers={"allow": "GET, HEAD"})
+            await _refuse(send, fault)
         elif scope["path"] in ("/ready", "/readyz"):
             ready, stores = await self.readiness.look()
             state = {"status": "ready" if ready else "not ready", **stores}
@@ -80,7 +83,7 @@ class Operations:
     async def _metrics(self, scope: Scope, send: Send) -> None:
         expected = f"Bearer {self.metrics_token}".encode()
         if self.metrics_token and not hmac.compare_digest(header(scope, b"authorization") or b"", expected):
-            await _answer(send, 401, {"error": {"message": "The metrics token.", "code": "caller_invalid_api_key"}})
+            await _refuse(send, Unauthenticated("Send the metrics token as 'Authorization: Bearer <token>'."))
             return
         text = await asyncio.to_thread(generate_latest, self._collected())
         await _send(send, 200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], text)
@@ -102,6 +105,12 @@ def _forget_if_dead(worker: int) -> None:
         os.kill(worker, 0)
     except ProcessLookupError:
         mark_process_dead(worker)  # type: ignore[no-untyped-call]
+
+
+async def _refuse(send: Send, fault: Fault) -> None:
+    answer = openai_answer(fault)
+    await send({"type": START, "status": answer.status, "headers": list(answer.headers)})
+    await send({"type": BODY, "body": answer.body, "more_body": False})
 
 
 async def _answer(send: Send, status: int, document: object) -> None:

@@ -1,20 +1,24 @@
 """uvicorn, with the bounds that it lacks: time for the head, size of the head, and a JSON answer to broken HTTP.
 
-uvicorn's own time-outs begin after the first request, so a client that sends one byte of a header a minute would hold
-a connection for ever, and one that sends headers without end would fill the memory.
+uvicorn's own time-outs begin after the first request and end with the next byte, so a client that sends one byte of
+a header, or of a body that was refused, would hold a connection for ever, and one that sends headers without end
+would fill the memory. When a client leaves, uvicorn tells so to the last request that it has sent, which is not
+always the one that is being answered.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from middleware.faults import CallerFault
 
 DEFAULT_HEADER_TIMEOUT = 10.0
 LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
+AROUND_A_HEADER = b": \r\n"
 LARGEST_IGNORED = 64 * 1024 * 1024
 """Bytes of a body that may still arrive after it has been refused, so that its sender can read the refusal."""
 
@@ -23,6 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds. The application sets `state["header_timeout"]` (seconds) at start-up."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _answered: RequestResponseCycle | None = None
     _head = 0
     _ignored = 0
 
@@ -35,8 +40,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
+        self._stop_waiting()
         super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_idle():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -48,11 +63,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow_head(name, value)
+        self._grow_head(name, value, AROUND_A_HEADER)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_came()
+        self._stop_waiting()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -62,15 +77,36 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body:  # it was refused before its body had come
+            self._wait(self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
-        self._head_came()
+        self._stop_waiting()
         self._refuse(b"400 Bad Request", msg)
 
-    def _await_head(self) -> None:
-        self._head_came()
-        self._deadline = self.loop.call_later(self._header_timeout, self._head_is_late)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
-    def _head_came(self) -> None:
+    def _is_idle(self) -> bool:
+        """Whether nothing is being answered and no timer would end the connection."""
+        timed = self._deadline is not None or self.timeout_keep_alive_task is not None
+        return not timed and self.cycle is not None and self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._wait(self._head_is_late)
+
+    def _wait(self, late: Callable[[], None]) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(self._header_timeout, late)
+
+    def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

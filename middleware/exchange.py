@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     TRUNCATED = "truncated"
     INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"
 
 
 class Usage(Protocol):
@@ -61,6 +62,8 @@ class Caller:
     """Models that the key may use, as `provider:model` globs; `None` is all of them."""
     requests_per_minute: int | None = None
     """The key's own request rate; `None` is the gateway's default."""
+    join_duplicates: float | None = None
+    """Seconds within which the same request without an `Idempotency-Key` joins the first; `None` is never."""
 
 
 @dataclass(frozen=True, slots=True)

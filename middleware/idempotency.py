@@ -12,55 +12,19 @@ Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-head
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, adding_headers, header
+from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, adding_headers
+from middleware.claims import Claim, Held, Running, Taken, claim_of
 from middleware.exchange import Answer, Exchange, exchange_of
 from middleware.faults import CallerFault, Fault, IdempotencyConflict, IdempotencyKeyReused
 from middleware.live_answer import LiveAnswer, LiveAnswers
 
-LONGEST_KEY = 255
 RETRY_AFTER = 2.0
 """Seconds after which to come back when too many wait for one answer."""
 REPLAYED = ((b"idempotent-replayed", b"true"),)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A request's wish to run under a key.
-
-    `automatic`: the key is none of the caller's but stands for the request itself (`DuplicateGuard`), and an answer
-    that is already finished does not bind this request.
-    """
-
-    org_id: int
-    key: str
-    fingerprint: bytes
-    request_id: str
-    automatic: bool = False
-
-
-class Taken(Enum):
-    """Why a claim was not granted, other than by the answer itself."""
-
-    OTHER_REQUEST = "other request"
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The key is held by a request that runs, on this replica or another, for `age` seconds."""
-
-    request_id: str
-    replica_id: str
-    age: float
-
-
-Held: TypeAlias = None
-"""The claim was granted: the request runs, and its key is held until it ends."""
 
 
 class HolderGone(Exception):
@@ -106,13 +70,11 @@ class Idempotency:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        field = header(scope, b"idempotency-key")
-        if field is None or exchange.caller is None or scope["method"] != "POST":
+        claim = claim_of(scope, exchange)
+        running = None if claim is None else self.live.of_key(claim.org_id, claim.key)
+        if claim is None or (running is not None and not claim.joins(running.age)):
             await self.app(scope, receive, send)
-            return
-        claim = Claim(exchange.caller.org_id, parse_key(field), fingerprint_of(scope, exchange), exchange.id)
-        running = self.live.of_key(claim.org_id, claim.key)
-        if running is None:
+        elif running is None:
             await self._lead(claim, scope, send)
         else:
             await self._follow(claim, running, exchange, send)
@@ -146,6 +108,8 @@ class Idempotency:
                     await self._run(claim, live, scope, send)
                 case Answer() as answer:
                     await _pass_on(_messages(answer), exchange, live.tee(_marked(send)))
+                case Running(age=age) if not claim.joins(age):
+                    await self.app(scope, _never_disconnected, live.tee(send))
                 case Running() as running:
                     try:
                         await _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
@@ -220,23 +184,3 @@ async def _never_disconnected() -> Message:
 
 def _reused() -> IdempotencyKeyReused:
     return IdempotencyKeyReused("This Idempotency-Key was used before, for another request.")
-
-
-def fingerprint_of(scope: Scope, exchange: Exchange) -> bytes:
-    """What binds a key to its request: method, path and body."""
-    return hashlib.sha256(b"%s\0%s\0%s" % (scope["method"].encode(), scope["path"].encode(), exchange.body)).digest()
-
-
-def parse_key(field: bytes) -> str:
-    """The key in the header: a quoted string, as the IETF draft has it, or bare, as most clients send it.
-
-    Raises `CallerFault` (400) for one that is empty, longer than 255 characters or not printable ASCII.
-    """
-    text = field.decode("latin-1").strip()
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not text or len(text) > LONGEST_KEY or not (text.isascii() and text.isprintable()):
-        raise CallerFault(
-            f"An Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters.", param="Idempotency-Key"
-        )
-    return text

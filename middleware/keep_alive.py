@@ -77,7 +77,7 @@ class _Heart:
         quiet = self._loop.time() - self._last
         due = self._interval - quiet
         if due <= 0:
-            if self._between_events and not self._sending:
+            if self._between_events and not self._sending and self._beat is None:
                 self._beat = self._loop.create_task(self._comment())
             due = self._interval
         self._timer = self._loop.call_later(due, self._look)

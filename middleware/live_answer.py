@@ -5,6 +5,7 @@ kept has a bound: over it nothing more is kept, and neither followers nor the st
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from middleware.asgi import BODY, START, Message, Send, is_last
@@ -23,6 +24,7 @@ class LiveAnswer:
         "_parts",
         "_size",
         "_waiting",
+        "begun",
         "ended",
         "fault",
         "fingerprint",
@@ -35,6 +37,7 @@ class LiveAnswer:
         self.request_id = request_id
         self.fingerprint = fingerprint
         self.followers = 0
+        self.begun = time.monotonic()
         self.start: Message | None = None
         self.ended = False
         self.fault: Fault | None = None
@@ -42,6 +45,11 @@ class LiveAnswer:
         self._parts: list[bytes] = []
         self._size = 0
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def age(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self.begun
 
     @property
     def too_long(self) -> bool:

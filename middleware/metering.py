@@ -27,7 +27,10 @@ class Reservation(Protocol):
         ...
 
     async def open(self) -> None:
-        """Return once the call is durable. Raises `StoreUnavailable`."""
+        """Return once the call is durable. Raises `StoreUnavailable`.
+
+        If it does not return, the call has not begun, whatever the store has kept of it.
+        """
         ...
 
     async def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> None:
@@ -86,9 +89,10 @@ class _Metered:
         exchange.gates.append(self._gate)
 
     async def _gate(self, target: Target) -> None:
-        reservation = self._reservation = await self._ledger.reserve(self._exchange, target)
+        reservation = await self._ledger.reserve(self._exchange, target)
         self._exchange.pricing = reservation.cost
         await reservation.open()
+        self._reservation = reservation
 
     async def send(self, message: Message) -> None:
         if self._exchange.is_ending(message):
@@ -111,6 +115,8 @@ class _Metered:
                 await exchange.estimate()
         finally:
             answer = exchange.recording.end(message, fault) if exchange.recording else None
-            runs_again = exchange.recording is not None and answer is None
-            exchange.billed = 0 if runs_again else reservation.cost(usage)
+            if exchange.recording is not None and answer is None:
+                outcome, exchange.billed = Outcome.INTERRUPTED, 0
+            else:
+                exchange.billed = reservation.cost(usage)
             await reservation.settle(outcome, usage, exchange.billed, answer)

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from middleware.faults import StoreUnavailable
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,7 +21,8 @@ Result = TypeVar("Result")
 class Batch(Generic[Item, Result]):
     """Hands items to `write` together, at most `size` at a time and `lanes` of such batches at once.
 
-    `write` returns one result an item, in order; what it raises, every waiter of the batch is raised.
+    `write` returns one result an item, in order. When the store is away every waiter of the batch is told; after any
+    other failure each item is written alone, so that a bad one fails nobody else.
     """
 
     def __init__(
@@ -63,6 +66,10 @@ class Batch(Generic[Item, Result]):
             results = await self._write([item for item, _ in batch])
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+                for one in batch:
+                    await self._write_one([one])
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -30,6 +30,7 @@ UNAVAILABLE = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.UndefinedTableError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
 )
 """What says that the database is away, full, starting, stopping, or not yet migrated: try again later."""
 

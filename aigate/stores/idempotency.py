@@ -17,23 +17,24 @@ from aigate.stores.database import Database
 from aigate.stores.ledger import unpack_headers
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
+from middleware.claims import Claim, Held, Running, Taken
 from middleware.exchange import Answer
 from middleware.faults import StoreUnavailable
-from middleware.idempotency import Claim, Held, Running, Taken
 
 if TYPE_CHECKING:
     from aigate.stores.database import Connection
 
 CLAIM = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
-select c.*, $5, now() + $6 * interval '1 second'
-from unnest($1::bigint[], $2::text[], $3::bytea[], $4::uuid[]) c
+select c.organisation_id, c.key, c.fingerprint, c.request_id, $5, now() + c.keep * interval '1 second'
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::uuid[], $6::float8[])
+    c (organisation_id, key, fingerprint, request_id, keep)
 order by 1, 2
 on conflict (organisation_id, key) do update
 set fingerprint = excluded.fingerprint, request_id = excluded.request_id, replica_id = excluded.replica_id,
     expires_at = excluded.expires_at, claimed_at = now(), state = 'running', status = null, headers = null,
     body = null, finished_at = null
-where (k.state = 'finished' and k.expires_at <= now())
+where (k.state = 'finished' and (k.expires_at <= now() or k.key = any($7::text[])))
     or (k.state = 'running' and k.fingerprint = excluded.fingerprint
         and not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
 returning request_id
@@ -122,7 +123,8 @@ class PostgresIdempotency:
             [claim.fingerprint for claim in claims],
             [claim.request_id for claim in claims],
             self._replica.id,
-            self._retention,
+            [self._retention if claim.keep is None else claim.keep for claim in claims],
+            [claim.key for claim in claims if claim.fresh],
         )
         return {row["request_id"].hex for row in rows}
 

@@ -25,6 +25,7 @@ MOST_CACHED = 100_000
 
 FIND = """
 select k.public_id, k.secret_hash, k.id as key_id, k.models, k.requests_per_minute,
+    coalesce(k.join_duplicates_seconds, o.join_duplicates_seconds)::float8 as join_duplicates,
     o.id as organisation_id, o.name as organisation_name,
     extract(epoch from k.expires_at - now())::float8 as seconds_left
 from api_keys k join organisations o on o.id = k.organisation_id
@@ -44,6 +45,11 @@ select k.public_id, o.name as organisation, k.name, k.models, k.requests_per_min
 from api_keys k join organisations o on o.id = k.organisation_id
 where $1::text is null or o.name = $1
 order by k.id
+"""
+JOIN_DUPLICATES = """
+with key as (update api_keys set join_duplicates_seconds = $2 where public_id = $1 returning id),
+    organisation as (update organisations set join_duplicates_seconds = $2 where name = $1 returning id)
+select id from key union all select id from organisation
 """
 REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where public_id = $1 returning public_id"
 
@@ -106,6 +112,7 @@ class KeyRing:
             public_id=row["public_id"],
             models=None if row["models"] is None else tuple(row["models"]),
             requests_per_minute=row["requests_per_minute"],
+            join_duplicates=row["join_duplicates"],
         )
         expires = float("inf") if left is None else asked + left
         return _Known(caller, row["secret_hash"], asked + self._cache_seconds, expires)
@@ -149,6 +156,15 @@ async def revoke_key(database: Database, public_id: str) -> bool:
     """Revoke a key by its public id; whether there is such a key. Holds everywhere after the cache time."""
     async with database.connection() as connection:
         return await connection.fetchval(REVOKE, public_id) is not None
+
+
+async def join_duplicates(database: Database, name: str, seconds: int | None) -> bool:
+    """Whether the same request without an `Idempotency-Key` joins the first one within `seconds`; `None` is never.
+
+    `name` is a key's public id or an organisation; whether there is one. A key's own setting goes first.
+    """
+    async with database.connection() as connection:
+        return await connection.fetchval(JOIN_DUPLICATES, name, seconds) is not None
 
 
 def public_id_of(key: str) -> str:

@@ -8,7 +8,7 @@ process be alive after all, its closing becomes an adjustment: a closed row is n
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -61,13 +61,21 @@ with closings as (
 select request_id, false as late from closed union all select request_id, true from late
 """
 ANSWER = """
+with answers as (
+    select * from unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::bytea[], $6::bytea[])
+    s(organisation_id, key, request_id, status, headers, body)
+), held as (
+    select k.organisation_id, k.key from idempotency_keys k join answers s using (organisation_id, key, request_id)
+    where k.state = 'running' order by 1, 2 for update of k
+)
 update idempotency_keys k set state = 'finished', status = s.status, headers = s.headers, body = s.body,
     finished_at = now()
-from unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::bytea[], $6::bytea[])
-    s(organisation_id, key, request_id, status, headers, body)
+from answers s join held using (organisation_id, key)
 where k.organisation_id = s.organisation_id and k.key = s.key and k.request_id = s.request_id
-    and k.state = 'running'
+returning k.request_id
 """
+LARGEST = 2**62
+"""What is written of a number that a provider made up: the largest that fits the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +90,15 @@ class Closing:
     key: str | None = None
     answer: Answer | None = None
 
+    def superseded(self) -> "Closing":
+        """The same call, unbilled: another request has taken its key over, and that one is billed."""
+        return replace(self, outcome=Outcome.SUPERSEDED, billed=0, answer=None)
+
     def row(self) -> tuple[object, ...]:
         usage = self.usage
         if usage is None:
             return (self.request_id, "void", self.outcome, "none", 0, 0, 0, 0, 0, 0, 0, None, 0)
-        return (
-            self.request_id,
-            "settled",
-            self.outcome,
-            usage.source,
+        numbers = (
             usage.input_tokens,
             usage.cache_read_tokens,
             usage.cache_write_tokens,
@@ -101,6 +109,8 @@ class Closing:
             usage.provider_cost,
             self.billed,
         )
+        fitting = (None if number is None else min(number, LARGEST) for number in numbers)
+        return (self.request_id, "settled", self.outcome, usage.source, *fitting)
 
 
 class PostgresLedger:
@@ -142,9 +152,17 @@ class PostgresLedger:
         )
         return CallReservation(self, exchange.id, caller.org_id, key, rule, row)
 
-    async def open_call(self, row: tuple[object, ...]) -> None:
-        """Return once the call is durable. Raises `StoreUnavailable`."""
-        await asyncio.shield(self._openings.submit(row))
+    async def open_call(self, row: tuple[object, ...], void: Closing) -> None:
+        """Return once the call is durable. Raises `StoreUnavailable`.
+
+        Whoever is not told so does not go on; if the row was written all the same, it is closed by `void`.
+        """
+        future = self._openings.submit(row)
+        try:
+            await asyncio.shield(future)
+        except BaseException:
+            future.add_done_callback(lambda _: self._keep_closing(void))
+            raise
 
     async def close_call(self, closing: Closing) -> None:
         """Return once the closing is durable, or is being written again and again in the background."""
@@ -175,12 +193,10 @@ class PostgresLedger:
         return [None] * len(rows)
 
     async def _close(self, closings: Sequence[Closing]) -> list[None]:
-        answered = [closing for closing in closings if closing.key is not None and closing.answer is not None]
         async with self._database.connection() as connection:
-            if answered:
+            if any(closing.answer is not None for closing in closings):
                 async with connection.transaction():
-                    await _write_closings(connection, closings)
-                    await _write_answers(connection, answered)
+                    await _write_closings(connection, await _write_answers(connection, closings))
             else:
                 await _write_closings(connection, closings)
         return [None] * len(closings)
@@ -211,7 +227,8 @@ class CallReservation:
         return 0 if self._rule is None else self._rule.cost(usage)
 
     async def open(self) -> None:
-        await self._ledger.open_call(self._row)
+        void = Closing(self._request_id, self._organisation_id, Outcome.INTERRUPTED, None)
+        await self._ledger.open_call(self._row, void)
 
     async def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> None:
         await self._ledger.close_call(
@@ -236,7 +253,8 @@ async def _write_closings(connection: "Connection", closings: Sequence[Closing])
         closings = [closing for closing in closings if closing.request_id not in done]
 
 
-async def _write_answers(connection: "Connection", closings: Sequence[Closing]) -> None:
+async def _write_answers(connection: "Connection", closings: Sequence[Closing]) -> list[Closing]:
+    """Store the answers of those who still hold their key; the closings, those who do not as superseded."""
     rows = [
         (
             closing.organisation_id,
@@ -249,7 +267,12 @@ async def _write_answers(connection: "Connection", closings: Sequence[Closing]) 
         for closing in closings
         if closing.answer is not None
     ]
-    await connection.execute(ANSWER, *(list(column) for column in zip(*rows, strict=True)))
+    written = await connection.fetch(ANSWER, *(list(column) for column in zip(*rows, strict=True)))
+    stored = {row["request_id"].hex for row in written}
+    return [
+        closing if closing.answer is None or closing.request_id in stored else closing.superseded()
+        for closing in closings
+    ]
 
 
 def pack_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:

@@ -21,9 +21,10 @@ from redis.exceptions import RedisError
 from aigate.stores.idempotency import PostgresIdempotency
 from aigate.stores.ledger import pack_headers, unpack_headers
 from middleware.asgi import BODY, START, Message, is_last
+from middleware.claims import Claim, Running
 from middleware.exchange import Answer
 from middleware.faults import Fault, GatewayFault
-from middleware.idempotency import Claim, HolderGone, Running
+from middleware.idempotency import HolderGone
 from middleware.live_answer import LiveAnswer, LiveAnswers
 
 CHANNEL = "{aigate}:asked:"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from aigate.settings import Settings
-from aigate.stores.keys import create_key
+from aigate.stores.keys import create_key, join_duplicates
 from tests.running import CHAT, RunningGateway, eventually
 from tests.upstream import ANSWER, FakeProvider, answer_json, silent, sse, stream, words
 
@@ -220,6 +220,47 @@ async def test_store_away_fails_closed(settings: Settings, start_gateway: Start,
     assert "retry-after" in refused.headers
     assert len(provider.calls) == 1
     assert (await gateway.chat(idempotency_key="k")).status_code == 200
+
+
+async def test_duplicates_without_a_key_are_joined(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """Where it is switched on, the same request without a key joins the first while that runs."""
+    provider.default = _after(0.5, answer_json(ANSWER))
+    await join_duplicates(gateway.database, "acme", 5)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(gateway.chat()) for _ in range(3)]
+    assert sum("idempotent-replayed" in task.result().headers for task in asking) == 2
+    (row,) = await gateway.calls()
+    assert row["idempotency_key"].startswith("auto:")
+
+
+async def test_retry_without_a_key_finds_its_answer(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """What says that it is a retry is given the finished answer; what does not, runs again."""
+    await join_duplicates(gateway.database, "acme", 5)
+    first = await gateway.chat()
+    retry = await gateway.chat(x_stainless_retry_count="1")
+    assert retry.content == first.content
+    assert retry.headers["idempotent-replayed"] == "true"
+    anew = await gateway.chat(x_stainless_retry_count="0")
+    assert "idempotent-replayed" not in anew.headers
+    assert len(provider.calls) == 2
+
+
+async def test_duplicates_are_not_joined_later(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """After the stated time an equal request is another request, also while the first runs."""
+    provider.default = _after(0.5, answer_json(ANSWER))
+    await join_duplicates(gateway.database, "acme", 0)
+    first = asyncio.create_task(gateway.chat())
+    await eventually(lambda: provider.calls)
+    assert "idempotent-replayed" not in (await gateway.chat()).headers
+    await first
+    assert len(provider.calls) == 2
+
+
+async def test_duplicates_are_separate_by_default(gateway: RunningGateway, provider: FakeProvider) -> None:
+    """Nobody's requests are joined unless they want it."""
+    provider.default = _after(0.2, answer_json(ANSWER))
+    await asyncio.gather(gateway.chat(), gateway.chat(x_stainless_retry_count="1"))
+    assert len(provider.calls) == 2
 
 
 def _after(seconds: float, behaviour: object) -> object:
