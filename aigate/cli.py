@@ -5,6 +5,7 @@ Modules are imported by the command that needs them: a server does not load the 
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -31,6 +32,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments, Settings.read())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (CommandError, SettingsError) as error:
         sys.exit(f"aigate: {error}")
     except StoreUnavailable as error:
@@ -85,6 +88,8 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
 
 def _dev(arguments: argparse.Namespace, settings: Settings) -> None:
     from aigate import dev
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # else it would leave the stores running
 
     dev.run(_overridden(arguments, settings), arguments.data_dir)
 

@@ -4,6 +4,7 @@ orjson builds the line from loguru's record (8 us; loguru's own `serialize` take
 the values of variables: a prompt or a key that is in memory must not reach the log through an exception.
 """
 
+import json
 import logging
 import sys
 import traceback
@@ -90,8 +91,15 @@ def _write(message: "Message") -> None:
     line |= record["extra"]
     if record["exception"] is not None:
         line["exception"] = "".join(traceback.format_exception(record["exception"].value))
-    sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
+    sys.stdout.write(_json(line) + "\n")
     sys.stdout.flush()
+
+
+def _json(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits: no line is lost for it
+        return json.dumps(line, default=str)
 
 
 class _Forward(logging.Handler):

@@ -13,7 +13,7 @@ from yoyo.migrations import MigrationList
 
 BESIDE_THE_SOURCE = Path(__file__).resolve().parent.parent / "migrations"
 ALONE = 0x616967617465
-"""The advisory lock of whoever migrates. PostgreSQL drops it with its holder's connection; yoyo's own row would stay."""
+"""The advisory lock of whoever migrates: it ends with its holder's connection, where yoyo's own row would stay."""
 IN_THE_WHEEL = Path(__file__).resolve().parent / "_migrations"
 
 
