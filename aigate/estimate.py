@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 from loguru import logger
 
-from middleware.exchange import Usage
+from middleware.exchange import Exchange, Usage
+from providers.contract import Usage as TokenUsage
 
 SAMPLE = 16 * 1024
 """Bytes of a delivered answer that are kept to be counted."""
@@ -26,6 +27,10 @@ LONGEST_TEXT = 1024 * 1024
 PATIENCE = 5.0
 """Seconds that the tokenizer may take, its start included."""
 BYTES_PER_TOKEN = 4
+LONGEST_PROMPT = 1_000_000
+"""Tokens that a prompt is expected to have at most: the bytes of an image are no text."""
+USUAL_ANSWER = 1000
+"""Tokens that are expected of an answer whose length the request does not bound."""
 
 
 class Delivered:
@@ -110,6 +115,14 @@ def count_tokens(texts: list[str]) -> list[int]:
         count = sum(len(encoding.encode(piece, disallowed_special=())) for piece in pieces)
         counts.append(math.ceil(count * len(text) / len(part)) if part else 0)
     return counts
+
+
+def expected_usage(exchange: Exchange) -> Usage:
+    """What a request is likely to use, before it runs: its bytes by the rule of thumb, and the answer it allows."""
+    bounds = (exchange.document.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    allowed = next((bound for bound in bounds if isinstance(bound, int) and bound > 0), USUAL_ANSWER)
+    prompt = min(len(exchange.body) // BYTES_PER_TOKEN, LONGEST_PROMPT)
+    return TokenUsage(input_tokens=prompt, output_tokens=allowed, source="estimated")
 
 
 def rule_of_thumb(text: str) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 from loguru import logger
 
+from aigate.estimate import expected_usage
 from aigate.pricing import PriceRule
 from aigate.stores.batch import Batch
 from aigate.stores.database import Database
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 OPEN = """
 insert into calls (request_id, organisation_id, api_key_id, idempotency_key, provider, model, stream, on_disconnect,
-    price_rule_id, replica_id)
-select o.*, $10 from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-    $7::boolean[], $8::text[], $9::bigint[]) o
+    price_rule_id, estimated_cost_nano, replica_id)
+select o.*, $11 from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+    $7::boolean[], $8::text[], $9::bigint[], $10::bigint[]) o
 """
 CLOSE = """
 with closings as (
@@ -149,6 +150,7 @@ class PostgresLedger:
             target.stream,
             "drain" if target.drain else "cancel",
             None if rule is None else rule.id,
+            0 if rule is None else min(rule.cost(expected_usage(exchange)), LARGEST),
         )
         return CallReservation(self, exchange.id, caller.org_id, key, rule, row)
 
