@@ -1,0 +1,177 @@
+"""What every store relies on when it writes through a `Batch`."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from aigate.stores.batch import Batch
+from middleware.faults import StoreUnavailable
+
+
+class Writes:
+    """A store that keeps what it is given at once; it waits for `free` and fails on `bad` items."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.running = 0
+        self.most_running = 0
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def __call__(self, items: Sequence[int]) -> list[str]:
+        self.batches.append(list(items))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await self.free.wait()
+        await asyncio.sleep(0)
+        self.running -= 1
+        if any(item < 0 for item in items):
+            raise ValueError("bad")
+        return [f"wrote {item}" for item in items]
+
+
+@pytest.fixture
+def writes() -> Writes:
+    return Writes()
+
+
+async def test_each_waiter_gets_its_own_result(writes: Writes) -> None:
+    """Results come back in the order of the items."""
+    batch = Batch(writes)
+    assert await asyncio.gather(*map(batch.submit, range(5))) == [f"wrote {number}" for number in range(5)]
+
+
+async def test_what_is_concurrent_shares_one_write(writes: Writes) -> None:
+    """What is submitted in one turn of the loop goes together, in its order."""
+    batch = Batch(writes)
+    await asyncio.gather(*map(batch.submit, range(100)))
+    assert writes.batches == [list(range(100))]
+
+
+async def test_an_idle_batch_delays_nothing(writes: Writes) -> None:
+    """A single item is being written two turns of the loop later."""
+    writes.free.clear()
+    future = Batch(writes).submit(1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert writes.batches == [[1]]
+    writes.free.set()
+    assert await future == "wrote 1"
+
+
+async def test_a_batch_has_a_size(writes: Writes) -> None:
+    """More than `size` items are several writes, in order."""
+    batch = Batch(writes, size=2, lanes=1)
+    await asyncio.gather(*map(batch.submit, range(5)))
+    assert writes.batches == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+async def test_lanes_bound_what_runs_at_once(writes: Writes, lanes: int) -> None:
+    """No more writes than lanes run at the same time."""
+    batch = Batch(writes, size=1, lanes=lanes)
+    await asyncio.gather(*map(batch.submit, range(10)))
+    assert writes.most_running == lanes
+
+
+async def test_what_comes_while_lanes_are_busy_goes_together(writes: Writes) -> None:
+    """It waits for the next free lane, and is then one write."""
+    writes.free.clear()
+    batch = Batch(writes, lanes=1)
+    first = batch.submit(0)
+    await asyncio.sleep(0.01)
+    later = [batch.submit(number) for number in (1, 2, 3)]
+    writes.free.set()
+    await asyncio.gather(first, *later)
+    assert writes.batches == [[0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_a_waiter_may_submit_again_at_once(writes: Writes, lanes: int) -> None:
+    """What is submitted in the very turn in which a write ends is not forgotten."""
+    batch = Batch(writes, lanes=lanes)
+
+    async def several() -> None:
+        for number in range(20):
+            await batch.submit(number)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(several(), several(), several())
+
+
+async def test_a_bad_item_fails_nobody_else(writes: Writes) -> None:
+    """Its own waiter learns of it; those whose items went with it get their results."""
+    batch = Batch(writes)
+    futures = [batch.submit(number) for number in (1, -1, 2)]
+    first, bad, last = await asyncio.gather(*futures, return_exceptions=True)
+    assert (first, last) == ("wrote 1", "wrote 2")
+    assert isinstance(bad, ValueError)
+
+
+async def test_a_store_that_is_away_fails_each_waiter() -> None:
+    """All learn of it at once: nothing is tried again one by one."""
+    asked = 0
+
+    async def write(items: Sequence[int]) -> list[int]:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("away")
+
+    batch = Batch(write)
+    results = await asyncio.gather(*map(batch.submit, range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert asked == 1
+
+
+async def test_after_a_failure_it_goes_on(writes: Writes) -> None:
+    """The next write is not the failed one's business."""
+    batch = Batch(writes, lanes=1)
+    with pytest.raises(ValueError, match="bad"):
+        await batch.submit(-1)
+    assert await batch.submit(1) == "wrote 1"
+
+
+async def test_too_few_results_are_a_failure() -> None:
+    """A defect of the store fails its waiters; it does not leave them waiting."""
+
+    async def write(items: Sequence[int]) -> list[int]:
+        return []
+
+    async with asyncio.timeout(5):
+        with pytest.raises(ValueError, match="zip"):
+            await Batch(write).submit(1)
+
+
+async def test_a_waiter_that_is_cancelled_takes_nothing_back(writes: Writes) -> None:
+    """Its item is written, and the others get their results."""
+    batch = Batch(writes)
+    leaving, staying = batch.submit(1), batch.submit(2)
+    leaving.cancel()
+    assert await staying == "wrote 2"
+    assert writes.batches == [[1, 2]]
+
+
+async def test_a_shielded_waiter_that_is_cancelled(writes: Writes) -> None:
+    """The result of a shielded item is still there for whoever looks."""
+    writes.free.clear()
+    batch = Batch(writes)
+    future = batch.submit(1)
+    waiting = asyncio.create_task(asyncio.wait_for(asyncio.shield(future), 5))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    writes.free.set()
+    assert await future == "wrote 1"
+
+
+async def test_flush_waits_for_everything(writes: Writes) -> None:
+    """When it returns, nothing is waiting or being written."""
+    batch = Batch(writes, size=2, lanes=2)
+    futures = [batch.submit(number) for number in range(9)]
+    await batch.flush()
+    assert all(future.done() for future in futures)
+
+
+async def test_flush_of_nothing() -> None:
+    """It returns at once."""
+    await Batch(Writes()).flush()

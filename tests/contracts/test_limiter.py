@@ -1,0 +1,159 @@
+"""What a `Limiter` keeps: on one replica, and over all of them through Redis."""
+
+import asyncio
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aigate.stores.limits import LocalLimiter, RedisLimiter
+from middleware.rate_limit import WINDOW, Limiter
+
+numbers = itertools.count()
+UNREACHABLE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def name() -> str:
+    """An allowance that no other test takes from."""
+    return f"{time.time_ns()}-{next(numbers)}"
+
+
+def most(limit: int, seconds: float) -> int:
+    """How many of a full bucket may be taken in this time: the bucket, and what flows in."""
+    return limit + int(seconds * limit / WINDOW)
+
+
+class LimiterContract(ABC):
+    """The tests that every limiter passes."""
+
+    @pytest.fixture
+    @abstractmethod
+    def limiter(self) -> Limiter: ...
+
+    async def test_the_first_of_many(self, limiter: Limiter, name: str) -> None:
+        """It is allowed, and one less remains."""
+        allowance = await limiter.take(name, 60)
+        assert allowance.allowed
+        assert allowance.remaining == 59
+        assert 0 < allowance.reset_after <= 1.0
+
+    async def test_exactly_the_limit(self, limiter: Limiter, name: str) -> None:
+        """A full minute's requests may come at once, and no more."""
+        taken = [await limiter.take(name, 5) for _ in range(6)]
+        assert [each.allowed for each in taken] == [True] * 5 + [False]
+        assert [each.remaining for each in taken] == [4, 3, 2, 1, 0, 0]
+
+    async def test_a_refusal_says_when_to_come_back(self, limiter: Limiter, name: str) -> None:
+        """The time until one request has flowed in."""
+        for _ in range(5):
+            await limiter.take(name, 5)
+        refused = await limiter.take(name, 5)
+        assert 0 < refused.retry_after <= WINDOW / 5
+        assert WINDOW - WINDOW / 5 < refused.reset_after <= WINDOW
+
+    async def test_a_refusal_takes_nothing(self, limiter: Limiter, name: str) -> None:
+        """Who keeps asking does not have to wait longer."""
+        for _ in range(5):
+            await limiter.take(name, 5)
+        waits = [(await limiter.take(name, 5)).retry_after for _ in range(5)]
+        assert waits == sorted(waits, reverse=True)
+
+    async def test_who_waits_as_told_is_let_in(self, limiter: Limiter, name: str) -> None:
+        """After the stated time the next one is allowed."""
+        for _ in range(700):
+            allowance = await limiter.take(name, 600)
+            if not allowance.allowed:
+                break
+        await asyncio.sleep(allowance.retry_after + 0.002)
+        assert (await limiter.take(name, 600)).allowed
+
+    async def test_names_do_not_share(self, limiter: Limiter, name: str) -> None:
+        """One caller's burst is not another's."""
+        await limiter.take(f"{name}-a", 1)
+        assert not (await limiter.take(f"{name}-a", 1)).allowed
+        assert (await limiter.take(f"{name}-b", 1)).allowed
+
+    async def test_concurrent_takes_are_exact(self, limiter: Limiter, name: str) -> None:
+        """Of any number at once, exactly the limit is allowed."""
+        began = time.monotonic()
+        taken = await asyncio.gather(*(limiter.take(name, 20) for _ in range(200)))
+        allowed = sum(each.allowed for each in taken)
+        assert 20 <= allowed <= most(20, time.monotonic() - began)
+
+
+class TestLocalLimiter(LimiterContract):
+    @pytest.fixture
+    def limiter(self) -> Limiter:
+        return LocalLimiter()
+
+
+class TestRedisLimiter(LimiterContract):
+    @pytest.fixture
+    async def limiter(self, redis_url: str) -> AsyncIterator[Limiter]:
+        opened = RedisLimiter(redis_url, timeout=5)
+        yield opened
+        assert not opened.degraded
+        await opened.close()
+
+
+@pytest.fixture
+async def replicas(redis_url: str) -> AsyncIterator[list[RedisLimiter]]:
+    """Two replicas on one Redis."""
+    opened = [RedisLimiter(redis_url, timeout=5) for _ in range(2)]
+    yield opened
+    for limiter in opened:
+        await limiter.close()
+
+
+async def test_replicas_together_are_exact(replicas: list[RedisLimiter], name: str) -> None:
+    """Any number of concurrent requests over two replicas never pass the one limit."""
+    began = time.monotonic()
+    taken = await asyncio.gather(*(limiter.take(name, 30) for _ in range(200) for limiter in replicas))
+    assert not any(limiter.degraded for limiter in replicas)
+    assert 30 <= sum(each.allowed for each in taken) <= most(30, time.monotonic() - began)
+
+
+async def test_replicas_see_each_other(replicas: list[RedisLimiter], name: str) -> None:
+    """What one replica gave away is gone on the other."""
+    await replicas[0].take(name, 10)
+    assert (await replicas[1].take(name, 10)).remaining == 8
+
+
+async def test_without_redis_limits_are_local(name: str) -> None:
+    """Nobody fails and nobody waits; the limit holds on this replica."""
+    limiter = RedisLimiter(UNREACHABLE, timeout=0.5)
+    taken = [(await limiter.take(name, 3)).allowed for _ in range(4)]
+    assert taken == [True, True, True, False]
+    assert limiter.degraded
+    await limiter.close()
+
+
+async def test_a_redis_that_hangs_costs_its_timeout_once() -> None:
+    """The first call waits for the time-out; those that follow are answered at once."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        limiter = RedisLimiter(f"redis://127.0.0.1:{port}/0", timeout=0.1)
+        assert (await limiter.take("a", 3)).allowed
+        began = time.monotonic()
+        for _ in range(50):
+            await limiter.take("a", 100)
+        assert time.monotonic() - began < 0.1
+        await limiter.close()
+
+
+async def test_local_names_have_a_bound() -> None:
+    """A flood of names does not fill the memory, and the latest are remembered."""
+    limiter = LocalLimiter()
+    for number in range(100_010):
+        limiter.take_now(str(number), 1)
+    assert len(limiter._full) == 100_000
+    assert not limiter.take_now("100009", 1).allowed

@@ -1,0 +1,120 @@
+"""The one object that the layers of a request share."""
+
+import asyncio
+
+import pytest
+
+from middleware.asgi import BODY
+from middleware.exchange import KEY, Exchange, Target, exchange_of
+from middleware.faults import RateLimited, Unpriced
+from tests.middleware.driving import TARGET, Peer, messages, scope_of
+
+
+def test_whoever_asks_first_opens_it() -> None:
+    """The first to ask puts it into the scope; all others get the same."""
+    scope = scope_of()
+    exchange = exchange_of(scope)
+    assert scope[KEY] is exchange
+    assert exchange_of(scope) is exchange
+
+
+def test_it_survives_a_copy_of_the_scope() -> None:
+    """A layer that copies the scope, as ASGI asks, still shares the exchange."""
+    scope = scope_of()
+    exchange = exchange_of(scope)
+    assert exchange_of(dict(scope)) is exchange
+
+
+async def test_gates_are_passed_in_their_order() -> None:
+    """Each gate sees the target, outermost layer's first."""
+    passed: list[tuple[str, Target]] = []
+    exchange = Exchange()
+
+    async def outer(target: Target) -> None:
+        await asyncio.sleep(0)
+        passed.append(("outer", target))
+
+    async def inner(target: Target) -> None:
+        passed.append(("inner", target))
+
+    exchange.gates += [outer, inner]
+    await exchange.admit(TARGET)
+    assert passed == [("outer", TARGET), ("inner", TARGET)]
+    assert exchange.target is TARGET
+
+
+async def test_a_gate_that_refuses_ends_the_admission() -> None:
+    """The first refusal is the handler's, and no later gate is asked."""
+    exchange = Exchange()
+
+    async def refusing(target: Target) -> None:
+        raise Unpriced("no price")
+
+    async def never(target: Target) -> None:
+        raise AssertionError
+
+    exchange.gates += [refusing, never]
+    with pytest.raises(Unpriced):
+        await exchange.admit(TARGET)
+
+
+def test_the_flag_makes_any_message_the_ending() -> None:
+    """The handler can say that the next message has the last bytes, before the framework's empty one."""
+    exchange = Exchange()
+    chunk = {"type": BODY, "body": b"data: [DONE]\n\n", "more_body": True}
+    assert not exchange.is_ending(chunk)
+    exchange.ending = True
+    assert exchange.is_ending(chunk)
+
+
+def test_the_last_message_is_the_ending() -> None:
+    """Without the flag it is the message that ends the answer."""
+    *_, last = messages(b"a", b"b")
+    assert Exchange().is_ending(last)
+
+
+async def test_status_and_first_byte_are_observed() -> None:
+    """They are noted as they pass, after they have been forwarded."""
+    exchange, peer = Exchange(), Peer()
+    send = exchange.observe(peer.send)
+    head, *bodies = messages(b"a", b"b", status=201)
+    await send(head)
+    assert (exchange.status, exchange.first_byte) == (201, None)
+    await send(bodies[0])
+    first = exchange.first_byte
+    assert first is not None
+    assert 0 <= first <= exchange.elapsed
+    await send(bodies[1])
+    assert exchange.first_byte == first
+
+
+async def test_observing_wraps_once() -> None:
+    """The second layer that asks gets back what it gave."""
+    exchange, peer = Exchange(), Peer()
+    exchange.observe(peer.send)
+    send = peer.send
+    assert exchange.observe(send) is send
+
+
+async def test_what_could_not_be_sent_is_not_observed() -> None:
+    """A head that the server refused has not been sent."""
+    exchange = Exchange()
+
+    async def broken(message: object) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await exchange.observe(broken)(messages()[0])
+    assert exchange.status == 0
+
+
+def test_final_status() -> None:
+    """What was sent, else what the fault would have said, else that the gateway failed."""
+    assert Exchange(status=200, fault=RateLimited("x")).final_status == 200
+    assert Exchange(fault=RateLimited("x")).final_status == 429
+    assert Exchange().final_status == 500
+
+
+def test_name_of_a_target() -> None:
+    """A target is called as callers write it."""
+    assert TARGET.name == "openai:gpt-4o"
