@@ -1,0 +1,91 @@
+"""The README is the manual: what it must hold, it holds, and what it names, there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from aigate.operations import PATHS
+from aigate.settings import setting_fields, variable_of
+from middleware.faults import Fault
+from middleware.metrics import Instruments
+from providers.catalog import ECHO, ENVIRONMENT, ROWS, Provider
+from tests.running import RunningGateway
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+ASKED = sorted(set(re.findall(r"curl -\S+ http://127\.0\.0\.1:8000(/\S*)", COMMANDS)))
+
+
+def faults(root: type[Fault] = Fault) -> list[type[Fault]]:
+    """Every fault there is."""
+    return [root, *(each for child in root.__subclasses__() for each in faults(child))]
+
+
+def metrics() -> list[str]:
+    """The metric families' names as Prometheus shows them."""
+    registry = CollectorRegistry()
+    Instruments(registry)
+    return [family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()]
+
+
+@pytest.mark.parametrize("row", [*ROWS, ECHO], ids=lambda row: row.name)
+def test_every_provider_stands_in_it(row: Provider) -> None:
+    """With the variable that sets it up, and what a hang-up does."""
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{row.name}` |")]
+    variable = f"{row.name.upper()}_{'API_KEY' if row.requires_key else 'BASE_URL'}"
+    assert row is ECHO or f"`{variable}`" in line
+    assert line.endswith(f"| {row.on_disconnect} |")
+
+
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.code)
+def test_every_error_code_stands_in_it(fault: type[Fault]) -> None:
+    """With its status and what the SDKs do."""
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{fault.code}` |")]
+    _, _, status, retry, _, _ = (cell.strip() for cell in line.split("|"))
+    assert status in (str(fault.status), "4xx")
+    by_status = fault.status in (408, 409, 429) or fault.status >= 500
+    expected = by_status if fault.should_retry is None else fault.should_retry
+    assert retry in ("yes" if expected else "no", "-")
+
+
+def test_no_error_code_is_made_up() -> None:
+    """Whoever searches for a code finds it in the code."""
+    told = re.findall(r"^\| `((?:caller|policy|provider|gateway)_\w+)` \|", README, re.MULTILINE)
+    assert sorted(told) == sorted({fault.code for fault in faults()})
+
+
+def test_metrics_are_those_that_there_are() -> None:
+    """By exact name, both ways."""
+    assert sorted(set(re.findall(r"^\| `(aigate_\w+)`", README, re.MULTILINE))) == sorted(metrics())
+
+
+@pytest.mark.parametrize("path", sorted(PATHS - {"/"}))
+def test_operations_stand_in_it(path: str) -> None:
+    """What a probe asks."""
+    assert f"`{path}`" in README
+
+
+async def test_every_path_that_curl_asks_exists(gateway: RunningGateway) -> None:
+    """Copied from here, no command meets a 404 or 405."""
+    assert len(ASKED) == 6
+    for path in ASKED:
+        method = "POST" if path.endswith("/completions") else "GET"
+        response = await gateway.client.request(method, path)
+        assert response.status_code in (200, 400), path
+
+
+def test_every_setting_named_exists() -> None:
+    """In the README and nowhere else would be a lie."""
+    known = {variable_of(item) for item in setting_fields()} | set(ENVIRONMENT) | {"AIGATE_API_KEY"}
+    assert set(re.findall(r"\b(?:AIGATE_\w+|DATABASE_URL|REDIS_URL)\b", README)) <= known
+
+
+def test_every_file_named_exists() -> None:
+    """Links and commands lead somewhere."""
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    named = re.findall(r"\b((?:scripts|docker|middleware|tests)/[\w./-]*\w)", README)
+    missing = [name for name in [*links, *named] if not (ROOT / name).exists() and name != "docker/.env"]
+    assert missing == []
