@@ -20,6 +20,7 @@ from aigate.endpoints import endpoints
 from aigate.estimate import Estimator
 from aigate.model_list import ModelList
 from aigate.operations import PATHS, Operations, Readiness
+from aigate.reports import Reports
 from aigate.resolver import Resolver
 from aigate.settings import Settings
 from aigate.stores.database import Database
@@ -223,5 +224,5 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
             # innermost: what it cancels is exactly the upstream call
             partial(Disconnect, drain_timeout=settings.drain_timeout),
         ],
-        endpoints(chat, models),
+        endpoints(chat, models, Reports(stores.database)),
     )

@@ -62,13 +62,14 @@ class Chat:
 class _Relay:
     """One provider's answer on its way to one client."""
 
-    __slots__ = ("_call", "_client", "_exchange", "_provider", "delivered")
+    __slots__ = ("_asked", "_call", "_client", "_exchange", "_provider", "delivered")
 
     def __init__(self, exchange: Exchange, client: Client, provider: Provider, call: Call) -> None:
         self._exchange = exchange
         self._client = client
         self._provider = provider
         self._call = call
+        self._asked = time.perf_counter()
         self.delivered = Delivered()
 
     async def whole(self) -> Response:
@@ -105,6 +106,7 @@ class _Relay:
                 return partial(self._forward, events, await anext(events))
             finally:
                 self._exchange.usage = upstream.usage
+                self._note_wait()
         except ProviderError as error:
             raise self._fault(error) from error
 
@@ -131,6 +133,7 @@ class _Relay:
                 yield data
                 data = await anext(events)
         except ProviderError as error:
+            await self._exchange.resources.aclose()  # now: the settlement may take its time
             yield self._broken(self._fault(error))
         else:
             self._exchange.outcome = Outcome.OK
@@ -139,24 +142,28 @@ class _Relay:
                 pass
 
     async def _open(self) -> Upstream:
-        asked = time.perf_counter()
         try:
             upstream = await self._client.open(self._provider, self._call)
         finally:
-            self._exchange.upstream_seconds = time.perf_counter() - asked
+            self._note_wait()
         self._exchange.resources.push_async_callback(upstream.aclose)
         self._exchange.usage = upstream.usage
         return upstream
 
     async def _read(self, upstream: Upstream) -> bytes:
         decoded = await upstream.read()
+        self._note_wait()
         self._exchange.usage = decoded.usage
         self._exchange.outcome = Outcome.OK
         self.delivered.note(decoded.body)
         return decoded.body
 
+    def _note_wait(self) -> None:
+        """Everything so far was waiting for the provider."""
+        self._exchange.upstream_seconds = time.perf_counter() - self._asked
+
     def _fault(self, error: ProviderError) -> Fault:
-        return note_failure(self._exchange, error, self._provider.name)
+        return note_failure(self._exchange, error, self._provider, began=self.delivered.size > 0)
 
     def _broken(self, fault: Fault) -> bytes:
         """The end of a stream that has begun and cannot be finished: an error event, and no terminator."""

@@ -41,6 +41,8 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from aigate import ledger_commands, price_commands  # they need what is above and below
+
     parser = argparse.ArgumentParser("aigate", description="A self-hosted AI gateway.")
     parser.add_argument("--version", action="version", version=f"aigate {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     migrate.set_defaults(run=_migrate)
 
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
+    ledger_commands.add_commands(commands.add_parser("ledger", help="print, verify and reconcile the ledger's rows"))
+    price_commands.add_commands(commands.add_parser("prices", help="show, set, import and explain prices"))
     return parser
 
 
@@ -147,9 +151,8 @@ def _list_keys(arguments: argparse.Namespace, settings: Settings) -> None:
     line = "{:<18} {:<20} {:<20} {:<9} {}"
     print(line.format("PUBLIC ID", "ORGANISATION", "NAME", "STATE", "MODELS"))
     for row in rows:
-        state = "revoked" if row["revoked_at"] else "active"
         models = ", ".join(row["models"]) if row["models"] else "all"
-        print(line.format(row["public_id"], row["organisation"], row["name"], state, models))
+        print(line.format(row["public_id"], row["organisation"], row["name"], row["state"], models))
 
 
 def _revoke_key(arguments: argparse.Namespace, settings: Settings) -> None:

@@ -34,6 +34,9 @@ AIGATE_API_KEY={key}
 curl {url}/v1/chat/completions \\
   -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
   -d '{{"model": "echo:echo", "messages": [{{"role": "user", "content": "Hello, gateway!"}}]}}'
+
+Other commands (aigate keys, prices, ledger) find the same database with:
+DATABASE_URL='{database_url}'
 """
 
 
@@ -46,8 +49,7 @@ def run(settings: Settings, data_dir: Path) -> None:
         with _alone(data_dir):
             migrate(settings.database_url)
             key = _seed(settings, data_dir / "dev-key")
-        url = f"http://{settings.host}:{settings.port}"
-        serve(settings, started=lambda: _say(WELCOME.format(url=url, key=key)))
+        serve(settings, started=lambda port: _welcome(settings, port, key))
 
 
 def _with_stores(settings: Settings, data_dir: Path, started: ExitStack) -> Settings:
@@ -98,6 +100,7 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text)
+def _welcome(settings: Settings, port: int, key: str) -> None:
+    url = f"http://{settings.host}:{port}"
+    sys.stdout.write(WELCOME.format(url=url, key=key, database_url=settings.database_url))
     sys.stdout.flush()

@@ -12,12 +12,15 @@ from blacksheep.server.routing import Router
 
 from aigate.chat import Chat
 from aigate.model_list import ModelList
+from aigate.reports import Reports
 from middleware.asgi import ASGIApp, Scope
 from middleware.exchange import Exchange, exchange_of
 from middleware.faults import MethodNotAllowed, NotFound
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
+CALLS = "/v1/calls"
+USAGE = "/v1/usage"
 
 
 class Endpoints(Application):
@@ -27,7 +30,7 @@ class Endpoints(Application):
         raise exc
 
 
-def endpoints(chat: Chat, models: ModelList) -> ASGIApp:
+def endpoints(chat: Chat, models: ModelList, reports: Reports) -> ASGIApp:
     """The routes as one ASGI application."""
 
     async def create_chat_completion(request: Request) -> Response:
@@ -39,10 +42,22 @@ def endpoints(chat: Chat, models: ModelList) -> ASGIApp:
     async def retrieve_model(request: Request) -> Response:
         return await models.one(_exchange(request), request.scope["path"].removeprefix(f"{MODELS}/"))
 
+    async def list_calls(request: Request) -> Response:
+        return await reports.calls(_exchange(request), request.query)
+
+    async def retrieve_call(request: Request) -> Response:
+        return await reports.call(_exchange(request), request.scope["path"].removeprefix(f"{CALLS}/"))
+
+    async def sum_usage(request: Request) -> Response:
+        return await reports.usage(_exchange(request), request.query)
+
     router: Router = Router()
     router.add_post(CHAT, create_chat_completion)
     router.add_get(MODELS, list_models)
     router.add_get(f"{MODELS}/*", retrieve_model)
+    router.add_get(CALLS, list_calls)
+    router.add_get(f"{CALLS}/*", retrieve_call)
+    router.add_get(USAGE, sum_usage)
     router.fallback = _nowhere
     return Endpoints(router=router)
 
@@ -53,8 +68,14 @@ def _exchange(request: Request) -> Exchange:
 
 async def _nowhere(request: Request) -> Response:
     path, method = request.scope["path"], request.scope["method"]
-    allowed = "POST" if path == CHAT else "GET" if path == MODELS or path.startswith(f"{MODELS}/") else None
+    allowed = _method_of(path)
     if allowed is not None:
         raise MethodNotAllowed(f"{method} is not for {path}: use {allowed}.", headers={"allow": allowed})
-    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if f"/v1{path}" in (CHAT, MODELS) else ""
+    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if _method_of(f"/v1{path}") else ""
     raise NotFound(f"There is nothing at {method} {path[:200]}.{hint}")
+
+
+def _method_of(path: str) -> str | None:
+    if path == CHAT:
+        return "POST"
+    return "GET" if path in (MODELS, CALLS, USAGE) or path.startswith((f"{MODELS}/", f"{CALLS}/")) else None

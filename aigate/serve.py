@@ -37,8 +37,8 @@ def config(settings: Settings, app: ASGIApp | str = "aigate.app:create") -> uvic
     )
 
 
-def serve(settings: Settings, *, started: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM; `started` is called once requests are accepted (one worker only)."""
+def serve(settings: Settings, *, started: Callable[[int], None] = lambda port: None) -> None:
+    """Serve until SIGINT or SIGTERM; `started` is called with the port once requests are accepted (one worker only)."""
     if settings.workers > 1:
         _serve_several(settings)
     else:
@@ -57,11 +57,11 @@ def _serve_several(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, configuration: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, configuration: uvicorn.Config, started: Callable[[int], None]) -> None:
         super().__init__(configuration)
         self._tell_started = started
 
     async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
-            self._tell_started()
+            self._tell_started(self.servers[0].sockets[0].getsockname()[1])

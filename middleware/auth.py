@@ -51,6 +51,7 @@ def _token(scope: Scope) -> str:
     token = token.strip()
     if not token:
         raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or as 'x-api-key'.")
-    if len(token) > LONGEST_TOKEN or not token.isascii():
+    text = token.decode("latin-1")
+    if len(text) > LONGEST_TOKEN or not (text.isascii() and text.isprintable()):
         raise Unauthenticated("This API key is unknown, expired or revoked.")
-    return token.decode("ascii")
+    return text

@@ -2,8 +2,9 @@
 
 ASGI servers do not: after a disconnect uvicorn's `send` does nothing and the handler runs to its end, at the
 operator's cost. A watcher therefore waits for `http.disconnect` beside the handler. Where the target says `drain`,
-the provider's answer is read on, for at most `drain_timeout` seconds. Once the last message is on its way nothing is
-cancelled any more: the settlement that happens there must not be disturbed.
+the provider's answer is read on, for at most `drain_timeout` seconds. What is cancelled is closed here, too, before
+the settlement, which may take its time. Once the last message is on its way nothing is cancelled any more: the
+settlement that happens there must not be disturbed.
 """
 
 import asyncio
@@ -23,11 +24,13 @@ class Disconnect:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        watch = _Watch(exchange_of(scope), send, self.drain_timeout)
+        exchange = exchange_of(scope)
+        watch = _Watch(exchange, send, self.drain_timeout)
         watcher = asyncio.create_task(watch.wait(receive))
         try:
             await self.app(scope, receive, watch.send)
         except asyncio.CancelledError:
+            await exchange.resources.aclose()
             if not watch.cancelled or watch.task.uncancel() > 0:
                 raise
             raise ClientDisconnected("The client left before the answer ended.") from None

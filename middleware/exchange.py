@@ -127,7 +127,7 @@ class Exchange:
     billed: int | None = None  # metering; 1e-9 USD
     pricing: Callable[[Usage], int] | None = None  # metering: billed cost in 1e-9 USD of a usage
     ending: bool = False  # handler: the next message carries the last bytes
-    upstream_seconds: float = 0.0  # handler: time spent waiting for the provider's head
+    upstream_seconds: float = 0.0  # handler: time until the provider said its first word
     fault: Fault | None = None  # errors, or the handler once the answer has begun
     status: int = 0  # observe()
     first_byte: float | None = None  # observe(); seconds since `started`

@@ -17,13 +17,13 @@ COMMENT: Message = {"type": BODY, "body": b": keep-alive\n\n", "more_body": True
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """`interval` in seconds."""
+    """`interval` in seconds; 0 is never."""
 
     app: ASGIApp
     interval: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self.interval:
             await self.app(scope, receive, send)
             return
         heart = _Heart(send, self.interval)

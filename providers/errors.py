@@ -110,7 +110,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+    if milliseconds := _number(headers.get("retry-after-ms")):  # Azure: 0 beside a `retry-after` of seconds
         return _bounded(milliseconds / 1000)
     value = headers.get("retry-after")
     if (seconds := _number(value)) is not None:

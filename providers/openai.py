@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors, usage
-from .contract import Call, Decoded, Kind, ProviderError, Usage, WireRequest
+from .contract import Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
 from .document import dumps, load_object, loads
 from .sse import DONE, Event, Splitter, event
 
@@ -53,8 +53,8 @@ class OpenAIWire:
         decoded = Decoded(body)
         if (found := usage.find(document)) is not None:
             usage.read(found, decoded.usage)
-            if call.pricing is not None:
-                usage.write_cost(found, decoded.usage, call.pricing)
+            if call.pricing is not None or document.get("usage") is not found:
+                _tell(document, found, decoded.usage, call.pricing)
                 decoded.body = dumps(document)
         return decoded
 
@@ -168,9 +168,9 @@ class OpenAIDecoder:
             usage.read(found, self.usage)
         if not self._call.wants_usage:
             return self._without_usage(document, data)
-        if found is None or self._call.pricing is None:
+        if found is None or (self._call.pricing is None and document.get("usage") is found):
             return event(data)
-        usage.write_cost(found, self.usage, self._call.pricing)
+        _tell(document, found, self.usage, self._call.pricing)
         return event(dumps(document))
 
     def _without_usage(self, document: dict[str, Any], data: bytes) -> bytes:
@@ -189,6 +189,13 @@ class OpenAIDecoder:
                 self._finished[index] = True
             elif self._several:
                 self._finished.setdefault(index, False)
+
+
+def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, pricing: Pricing | None) -> None:
+    """Put a provider's usage where applications look for it, with what it cost where that is known."""
+    if pricing is not None:
+        usage.write_cost(found, counted, pricing)
+    document["usage"] = found
 
 
 def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:

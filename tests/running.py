@@ -92,7 +92,7 @@ async def run_gateway(settings: Settings, **changes: Any) -> AsyncIterator[Runni
 async def _prepare(database: Database) -> str:
     organisation = await create_organisation(database, "acme")
     async with database.connection() as connection:
-        if not await connection.fetchval("select count(*) from price_rules"):
+        if not await connection.fetchval("select count(*) from price_rules where organisation_id is not null"):
             await connection.execute(PRICES, organisation)
     return await create_key(database, "acme", name="test")
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 UNAVAILABLE = (
     OSError,
     TimeoutError,
-    asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -53,7 +52,11 @@ class Database:
             async with pool.acquire(timeout=self._timeout) as connection:
                 yield connection
         except UNAVAILABLE as error:
-            raise StoreUnavailable("The gateway's database does not answer; nothing was called.") from error
+            raise _away() from error
+        except asyncpg.InterfaceError as error:
+            if "clos" not in str(error):  # asyncpg says in words only whether a connection was closed or misused
+                raise
+            raise _away() from error
 
     async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
@@ -79,3 +82,7 @@ class Database:
                 await asyncio.wait_for(pool.close(), self._timeout)
             except TimeoutError:
                 pool.terminate()
+
+
+def _away() -> StoreUnavailable:
+    return StoreUnavailable("The gateway's database does not answer; nothing was called.")

@@ -41,7 +41,8 @@ values ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 second')
 """
 LIST = """
 select k.public_id, o.name as organisation, k.name, k.models, k.requests_per_minute, k.created_at, k.expires_at,
-    k.revoked_at
+    k.revoked_at, case when k.revoked_at is not null then 'revoked' when k.expires_at <= now() then 'expired'
+    else 'active' end as state
 from api_keys k join organisations o on o.id = k.organisation_id
 where $1::text is null or o.name = $1
 order by k.id
@@ -76,7 +77,7 @@ class KeyRing:
     async def caller(self, token: str) -> Caller | None:
         prefix, _, rest = token.partition("_")
         public_id, _, secret = rest.partition("_")
-        if prefix != PREFIX or not public_id or not secret:
+        if prefix != PREFIX or not public_id.isalnum() or not secret:
             return None
         now = time.monotonic()
         known = self._known.get(public_id)

@@ -6,6 +6,7 @@ closes them as `interrupted`. So no call stays open and no key stays held for lo
 """
 
 import asyncio
+import time
 import uuid
 from contextlib import suppress
 
@@ -36,14 +37,14 @@ class Replica:
         self._name = name
         self._lease = lease
         self._living: asyncio.Task[None] | None = None
-        self._leased = False
+        self._leased_until = 0.0
 
     def start(self) -> None:
         self._living = asyncio.create_task(self._live())
 
     async def ensure_lease(self) -> None:
-        """Return once this replica has ever had a lease. Raises `StoreUnavailable`."""
-        if not self._leased:
+        """Return while this replica surely has a lease. Raises `StoreUnavailable`."""
+        if time.monotonic() >= self._leased_until:
             await self._renew()
 
     async def stop(self) -> None:
@@ -66,9 +67,10 @@ class Replica:
             await asyncio.sleep(self._lease / 3)
 
     async def _renew(self) -> None:
+        asked = time.monotonic()
         async with self._database.connection() as connection:
             await connection.execute(RENEW, self.id, self._name, self._lease)
-        self._leased = True
+        self._leased_until = asked + self._lease
 
     async def _sweep(self) -> None:
         async with self._database.connection() as connection:

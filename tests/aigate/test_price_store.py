@@ -52,6 +52,13 @@ class Breakable(Database):
             yield connection
 
 
+@pytest.fixture(autouse=True)
+async def _no_built_in_rules(database: Database) -> None:
+    """These tests begin without the rule that every database has."""
+    async with database.connection() as connection:
+        await connection.execute("delete from price_rules")
+
+
 async def put(database: Database, *rules: PriceRule, organisation: int | None = None) -> Replaced:
     async with database.connection() as connection:
         return await replace_rules(connection, organisation, rules)

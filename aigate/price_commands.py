@@ -1,0 +1,258 @@
+"""Why: what a call costs must be easy to see, to set and to explain, or nobody will trust the bill.
+
+Prices are given in USD per million tokens, as every provider publishes them, and kept exactly. A changed price holds
+within the seconds that a replica remembers prices; calls that have begun keep theirs.
+"""
+
+import argparse
+import sys
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aigate.human import usd, written
+from aigate.settings import Settings
+from aigate.stores.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aigate.pricing import PriceRule, Rates
+    from providers.contract import Usage
+
+CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning", "audio", "image")
+TOKENS = {
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "cache_read_tokens": "of the input read from the cache",
+    "cache_write_tokens": "of the input written to the cache",
+    "reasoning_tokens": "of the output reasoning",
+    "audio_tokens": "of them audio",
+    "image_tokens": "of them image",
+}
+LINE = "{:<44} {:<20} " + "{:>9} " * 7 + "{:>9} {:>8}  {}"
+HEAD = LINE.format(
+    "PROVIDER:MODEL",
+    "FOR",
+    "INPUT",
+    "OUTPUT",
+    "CACHED",
+    "CACHING",
+    "REASONING",
+    "AUDIO",
+    "IMAGE",
+    "REQUEST",
+    "MARK-UP",
+    "SOURCE",
+)
+ORDER = "An organisation's own rules go first, names before patterns, more literal characters first, newer first."
+ORGANISATIONS = "select id, name from organisations"
+
+
+def add_commands(prices: argparse.ArgumentParser) -> None:
+    """The actions of `aigate prices`."""
+    actions = prices.add_subparsers(required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="the rules in force, in USD per million tokens")
+    show.add_argument("--org-name", help="only those that hold for this organisation")
+    show.add_argument("--provider")
+    show.add_argument("--model", metavar="GLOB", help="only rules whose model pattern is like this")
+    show.set_defaults(run=_show)
+
+    set_ = actions.add_parser("set", help="set one price, from now on")
+    set_.add_argument("model", metavar="PROVIDER:MODEL_PATTERN", type=_name)
+    for name in CLASSES:
+        option = f"--{name.replace('_', '-')}"
+        set_.add_argument(option, metavar="USD_PER_MTOK", required=name in ("input", "output"))
+    set_.add_argument("--request", metavar="USD", help="for each call, on top")
+    set_.add_argument("--markup", metavar="PERCENT", help="on all of it; negative is a discount")
+    set_.add_argument("--source", default="aigate prices set", help="where the price is from")
+    set_.add_argument("--org-name", help="default: for every organisation")
+    set_.set_defaults(run=_set)
+
+    import_ = actions.add_parser("import", help="set the prices of a CSV or JSON file, from now on, all or none")
+    import_.add_argument("file", type=Path, metavar="FILE.csv|FILE.json")
+    import_.add_argument("--org-name", help="default: for every organisation")
+    import_.set_defaults(run=_import)
+
+    explain = actions.add_parser("explain", help="which rule prices a model, why, and what a call costs by it")
+    explain.add_argument("model", metavar="PROVIDER:MODEL", type=_name)
+    explain.add_argument("--org-name", help="default: an organisation without rules of its own")
+    for name in TOKENS:
+        explain.add_argument(f"--{name.replace('_', '-')}", type=_count, default=0, metavar="N")
+    explain.set_defaults(run=_explain)
+
+
+def _show(arguments: argparse.Namespace, settings: Settings) -> None:
+    from aigate.cli import with_database
+    from aigate.stores.prices import list_rules
+
+    async def work(database: Database) -> tuple[list["PriceRule"], dict[int, str]]:
+        organisation = await _organisation(database, arguments.org_name)
+        return await list_rules(database, organisation, arguments.provider), await _names(database)
+
+    rules, names = with_database(settings, work)
+    wanted = arguments.model
+    _say_rules([rule for rule in rules if wanted is None or fnmatchcase(rule.model_pattern, wanted)], names)
+
+
+def _set(arguments: argparse.Namespace, settings: Settings) -> None:
+    from aigate.price_files import rule_of
+
+    given = {name: getattr(arguments, name) for name in (*CLASSES, "request")} | {"markup_percent": arguments.markup}
+    given = {name: text for name, text in given.items() if text is not None}
+    provider, model = arguments.model
+    _replace(arguments, settings, lambda: [rule_of(provider, model, given, arguments.source)])
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> None:
+    from aigate.price_files import read_prices
+
+    _replace(arguments, settings, lambda: read_prices(arguments.file))
+
+
+def _replace(arguments: argparse.Namespace, settings: Settings, read: "Callable[[], list[PriceRule]]") -> None:
+    from aigate.cli import CommandError, with_database
+    from aigate.price_files import PriceError
+    from aigate.stores.prices import Replaced, replace_rules
+
+    try:
+        rules = read()
+    except (PriceError, OSError) as error:
+        raise CommandError(str(error)) from error
+
+    async def work(database: Database) -> Replaced:
+        organisation = await _organisation(database, arguments.org_name)
+        async with database.connection() as connection:
+            return await replace_rules(connection, organisation, rules)
+
+    done = with_database(settings, work)
+    for rule in rules:
+        _say(f"{rule.provider}:{rule.model_pattern} for {arguments.org_name or 'all'}: {_prices(rule.rates)}")
+    _say(f"{done.added} added, {done.changed} changed, {done.unchanged} unchanged")
+
+
+def _explain(arguments: argparse.Namespace, settings: Settings) -> None:
+    from aigate.cli import CommandError, with_database
+    from aigate.pricing import PriceBook
+    from aigate.stores.prices import list_rules
+    from aigate.stores.reports import database_time
+    from providers.contract import Usage
+
+    provider, model = arguments.model
+
+    async def work(database: Database) -> tuple[list["PriceRule"], dict[int, str]]:
+        organisation = await _organisation(database, arguments.org_name) or 0
+        at = await database_time(database)
+        rules = await list_rules(database, organisation, provider)
+        matching: list[PriceRule] = []
+        while rule := PriceBook(rules).find(organisation, provider, model, at):
+            matching.append(rule)
+            rules.remove(rule)
+        return matching, await _names(database)
+
+    matching, names = with_database(settings, work)
+    if not matching:
+        raise CommandError(
+            f"nothing prices {provider}:{model} for {arguments.org_name or 'all'}: it would be refused"
+        )
+    for place, rule in enumerate(matching):
+        _say(f"{'-> ' if place == 0 else '   '}{_reason(rule, names)}")
+    _say(ORDER if len(matching) > 1 else "No other rule matches.")
+    usage = Usage(**{name: getattr(arguments, name) for name in TOKENS})
+    if any(getattr(usage, name) for name in TOKENS):
+        _say("", *_steps(matching[0], usage))
+
+
+def _reason(rule: "PriceRule", names: dict[int, str]) -> str:
+    whose = "for all" if rule.organisation_id is None else f"{names.get(rule.organisation_id)}'s own"
+    how = "by this very name" if rule.exact else "by its pattern"
+    return f"rule {rule.id}, {rule.provider}:{rule.model_pattern}, {whose}, {how}, since {written(rule.valid_from)}"
+
+
+def _steps(rule: "PriceRule", usage: "Usage") -> list[str]:
+    """What each class of tokens adds, one after the other: their sum is the cost, by the gateway's own arithmetic."""
+    from providers.contract import Usage
+
+    tier = next((tier for tier in reversed(rule.tiers) if usage.input_tokens > tier.above_input_tokens), None)
+    rates = rule.rates if tier is None else tier.rates
+    steps = [f"prices for more than {tier.above_input_tokens} input tokens"] if tier else []
+    steps.append(f"USD per million tokens: {_prices(rates)}")
+    counted, charge = Usage(), 0
+    for name, meaning in TOKENS.items():
+        tokens = getattr(usage, name)
+        if tokens:
+            setattr(counted, name, tokens)
+            added, charge = rates.charge(counted) - charge, rates.charge(counted)
+            steps.append(_step(f"{tokens} {meaning}", added))
+    if rule.request_nano:
+        steps.append(_step("the call itself", rule.request_nano * 10**6))
+    steps.append(_step("raw cost", charge + rule.request_nano * 10**6))
+    if rule.markup_ppm:
+        marked = Decimal(charge + rule.request_nano * 10**6) * rule.markup_ppm / 10**6
+        steps.append(_step(f"mark-up of {_percent(rule.markup_ppm)}", marked))
+    return [*steps, f"{'billed, rounded half-even to 1e-9 USD':<44} {usd(rule.cost(usage)):>24} USD"]
+
+
+def _step(what: str, femto: int | Decimal) -> str:
+    """`femto` in 1e-15 USD."""
+    exact = Decimal(femto).scaleb(-15)
+    return f"{what:<44} {f'{exact.normalize():f}':>24} USD"
+
+
+def _say_rules(rules: list["PriceRule"], names: dict[int, str]) -> None:
+    _say(HEAD)
+    for rule in rules:
+        whose = "all" if rule.organisation_id is None else names.get(rule.organisation_id, "?")
+        extras = (usd(rule.request_nano), _percent(rule.markup_ppm), rule.source)
+        _say(LINE.format(f"{rule.provider}:{rule.model_pattern}", whose, *_cells(rule.rates), *extras))
+        for tier in rule.tiers:
+            above = f"  above {tier.above_input_tokens} input tokens"
+            _say(LINE.format(above, "", *_cells(tier.rates), "", "", "").rstrip())
+
+
+def _cells(rates: "Rates") -> list[str]:
+    prices = (getattr(rates, name) for name in CLASSES)
+    return ["-" if price is None else usd(price) for price in prices]
+
+
+def _prices(rates: "Rates") -> str:
+    named = zip(CLASSES, _cells(rates), strict=True)
+    return ", ".join(f"{name.replace('_', ' ')} {price}" for name, price in named if price != "-")
+
+
+def _percent(ppm: int) -> str:
+    return f"{usd(ppm * 100_000)} %"
+
+
+async def _organisation(database: Database, name: str | None) -> int | None:
+    from aigate.cli import CommandError
+    from aigate.stores.reports import organisation_named
+
+    found = None if name is None else await organisation_named(database, name)
+    if name is not None and found is None:
+        raise CommandError(f"there is no organisation '{name}'")
+    return found
+
+
+async def _names(database: Database) -> dict[int, str]:
+    async with database.connection() as connection:
+        return {row["id"]: row["name"] for row in await connection.fetch(ORGANISATIONS)}
+
+
+def _name(text: str) -> tuple[str, str]:
+    provider, colon, model = text.partition(":")
+    if not (provider and colon and model):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PROVIDER:MODEL")
+    return provider, model
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens")
+    return int(text)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")

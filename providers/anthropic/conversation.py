@@ -1,0 +1,161 @@
+"""Why: the same talk is told differently: turns that alternate, results as a user's blocks, system text apart.
+
+All system and developer messages are joined, in order, in the top-level `system`, wherever they stand, as Anthropic's
+own OpenAI layer does it. Neighbours of one role become one turn; in it the results of tools come first, as they must.
+Thinking is given back from `reasoning_details` (or LiteLLM's `thinking_blocks`); reasoning without a signature, or of
+another provider, is nobody's to give back and is left out. A message's own `anthropic.content` holds blocks that
+OpenAI has no form for, and is sent in place of everything else in it: answers carry it where it is needed.
+
+Sources: https://platform.claude.com/docs/en/build-with-claude/working-with-messages, .../tool-use/handle-tool-calls,
+https://platform.claude.com/docs/en/cli-sdks-libraries/libraries/openai-sdk, and for `reasoning_details`
+https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..document import dumps, loads
+from .parts import Block, blocks_of, mark
+from .refusal import Tolerance, a_list, a_string, an_object, refused
+
+FORMAT = "anthropic-claude-v1"
+"""OpenRouter's name for Claude's reasoning details."""
+
+_UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+_UNTOUCHABLE = {"thinking", "redacted_thinking"}
+
+_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "cache_control", "anthropic"}
+_HARMLESS = {"annotations", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
+"""Fields of our own answers, which come back when a client keeps the whole message."""
+
+
+def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list[dict[str, Any]]]:
+    """The blocks of `system`, and the turns. Raises `ProviderError` naming what cannot be expressed."""
+    system: list[Block] = []
+    turns: list[dict[str, Any]] = []
+    for index, message in enumerate(a_list(messages, "messages")):
+        field = f"messages[{index}]"
+        blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
+        match message.get("role"):
+            case "system" | "developer":
+                system += blocks
+            case "user" | "tool":
+                _add(turns, "user", blocks)
+            case "assistant":
+                _add(turns, "assistant", blocks)
+            case _:
+                raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
+    for turn in turns:
+        turn["content"].sort(key=lambda block: block.get("type") != "tool_result")
+    return system, turns
+
+
+def tool_id(value: Any, field: str) -> str:
+    """An id that is allowed there; other providers put dots and bars into theirs."""
+    return _UNSAFE.sub("_", a_string(value, field))
+
+
+def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
+    if turns and turns[-1]["role"] == role:
+        turns[-1]["content"] += blocks
+    elif blocks or role == "user":
+        turns.append({"role": role, "content": blocks})
+
+
+def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
+    """A mark on the whole message is one on its last block; thinking cannot carry any."""
+    if blocks and message.get("cache_control") and blocks[-1].get("type") not in _UNTOUCHABLE:
+        blocks[-1] = mark(blocks[-1], message)
+    return blocks
+
+
+def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
+    own = an_object(message.get("anthropic") or {}, f"{field}.anthropic")
+    if own.get("content"):
+        return [dict(an_object(each, f"{field}.anthropic.content")) for each in _listed(own["content"], field)]
+    _check(message, field, tolerance)
+    content = blocks_of(message.get("content"), f"{field}.content", tolerance)
+    match message.get("role"):
+        case "tool":
+            return [_result(message, content, field)]
+        case "assistant":
+            return [*_thinking(message, field), *content, *_refusal(message), *_calls(message, field, tolerance)]
+        case "user" if not content and isinstance(message.get("content"), str):
+            return [{"type": "text", "text": message["content"]}]
+    return content
+
+
+def _listed(value: Any, field: str) -> list[Any]:
+    return a_list(value, f"{field}.anthropic.content")
+
+
+def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None:
+    for name, value in message.items():
+        if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
+            continue
+        if name != "name" or message.get("role") != "tool":
+            tolerance.cannot(f"{field}.{name}", "has no place in a Claude message.")
+
+
+def _result(message: Mapping[str, Any], content: list[Block], field: str) -> Block:
+    identifier = tool_id(message.get("tool_call_id"), f"{field}.tool_call_id")
+    told = message["content"] if isinstance(message.get("content"), str) else content
+    return {"type": "tool_result", "tool_use_id": identifier, "content": told}
+
+
+def _refusal(message: Mapping[str, Any]) -> list[Block]:
+    text = message.get("refusal")
+    return [{"type": "text", "text": text}] if isinstance(text, str) and text else []
+
+
+def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
+    blocks = []
+    for index, call in enumerate(a_list(message.get("tool_calls") or [], f"{field}.tool_calls")):
+        place = f"{field}.tool_calls[{index}]"
+        if an_object(call, place).get("type", "function") != "function":
+            tolerance.cannot(place, "only functions can be called.")
+            continue
+        function = an_object(call.get("function"), f"{place}.function")
+        block = {
+            "type": "tool_use",
+            "id": tool_id(call.get("id"), f"{place}.id"),
+            "name": a_string(function.get("name"), f"{place}.function.name"),
+            "input": _input(function.get("arguments"), f"{place}.function.arguments"),
+        }
+        blocks.append(mark(block, call))
+    return blocks
+
+
+def _input(arguments: Any, field: str) -> dict[str, Any]:
+    try:
+        found = loads(arguments.encode("utf-8", "replace") or b"{}") if isinstance(arguments, str) else arguments
+    except ValueError:
+        found = None
+    if arguments is not None and not isinstance(found, dict):
+        raise refused(field, "must be a JSON object.")
+    return found or {}
+
+
+def _thinking(message: Mapping[str, Any], field: str) -> list[Block]:
+    details = message.get("reasoning_details")
+    if details:
+        found = [_thought(each) for each in a_list(details, f"{field}.reasoning_details") if isinstance(each, dict)]
+        return [block for block in found if block]
+    blocks = a_list(message.get("thinking_blocks") or [], f"{field}.thinking_blocks")
+    return [dict(each) for each in blocks if isinstance(each, dict) and each.get("type") in _UNTOUCHABLE]
+
+
+def _thought(detail: Mapping[str, Any]) -> Block | None:
+    if detail.get("format") not in (None, FORMAT):
+        return None
+    if detail.get("type") == "reasoning.encrypted" and isinstance(detail.get("data"), str):
+        return {"type": "redacted_thinking", "data": detail["data"]}
+    if detail.get("type") == "reasoning.text" and isinstance(signature := detail.get("signature"), str) and signature:
+        return {"type": "thinking", "thinking": str(detail.get("text") or ""), "signature": signature}
+    return None
+
+
+def compact(value: Any) -> str:
+    """JSON as a model writes it into arguments."""
+    return dumps(value).decode()
