@@ -71,7 +71,7 @@ class Idempotency:
             return
         exchange = exchange_of(scope)
         claim = claim_of(scope, exchange)
-        running = None if claim is None else self.live.of_key(claim.org_id, claim.key)
+        running = None if claim is None else await self._running(claim)
         if claim is None or (running is not None and not claim.joins(running.age)):
             await self.app(scope, receive, send)
         elif running is None:
@@ -79,9 +79,19 @@ class Idempotency:
         else:
             await self._follow(claim, running, exchange, send)
 
+    async def _running(self, claim: Claim) -> LiveAnswer | None:
+        """The answer that is made for this key here. Raises `IdempotencyKeyReused` if it is another request's.
+
+        Whether the key is that request's is known only once its claim is: another replica may hold it for this one.
+        """
+        while (running := self.live.of_key(claim.org_id, claim.key)) is not None:
+            if running.fingerprint == claim.fingerprint:
+                return running
+            if await running.is_of_its_key():
+                raise _reused()
+        return None
+
     async def _follow(self, claim: Claim, running: LiveAnswer, exchange: Exchange, send: Send) -> None:
-        if running.fingerprint != claim.fingerprint:
-            raise _reused()
         if running.followers >= self.most_followers:
             raise IdempotencyConflict(
                 "Too many requests wait for the answer of this Idempotency-Key.", retry_after=RETRY_AFTER
@@ -103,7 +113,10 @@ class Idempotency:
     async def _claim(self, claim: Claim, live: LiveAnswer, scope: Scope, send: Send) -> None:
         exchange = exchange_of(scope)
         while True:
-            match await self.store.claim(claim):
+            state = await self.store.claim(claim)
+            if state is not Taken.OTHER_REQUEST:
+                live.confirm()
+            match state:
                 case None:
                     await self._run(claim, live, scope, send)
                 case Answer() as answer:

@@ -25,6 +25,7 @@ class LiveAnswer:
         "_size",
         "_waiting",
         "begun",
+        "confirmed",
         "ended",
         "fault",
         "fingerprint",
@@ -39,6 +40,7 @@ class LiveAnswer:
         self.followers = 0
         self.begun = time.monotonic()
         self.start: Message | None = None
+        self.confirmed = False
         self.ended = False
         self.fault: Fault | None = None
         self._longest = longest
@@ -64,6 +66,17 @@ class LiveAnswer:
             self._keep(message)
 
         return send_and_keep
+
+    def confirm(self) -> None:
+        """The key is bound to this request: an answer to it is what the key stands for."""
+        self.confirmed = True
+        self._wake()
+
+    async def is_of_its_key(self) -> bool:
+        """Whether the key is bound to this request, once that is known."""
+        while not (self.confirmed or self.ended):
+            await self._change()
+        return self.confirmed
 
     def end(self, fault: Fault | None = None) -> None:
         """Nothing follows. Without a fault and without its last message, the answer is broken off."""
@@ -128,6 +141,9 @@ class LiveAnswer:
     async def _more(self) -> None:
         if self.fault is not None:
             raise self.fault
+        await self._change()
+
+    async def _change(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await future

@@ -35,7 +35,7 @@ set fingerprint = excluded.fingerprint, request_id = excluded.request_id, replic
     expires_at = excluded.expires_at, claimed_at = now(), state = 'running', status = null, headers = null,
     body = null, finished_at = null
 where (k.state = 'finished' and (k.expires_at <= now() or k.key = any($7::text[])))
-    or (k.state = 'running' and k.fingerprint = excluded.fingerprint
+    or (k.state = 'running' and k.fingerprint = excluded.fingerprint and k.request_id <> excluded.request_id
         and not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
 returning request_id
 """
@@ -45,12 +45,23 @@ select k.organisation_id, k.key, k.fingerprint, k.state, k.request_id, k.replica
     exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()) as alive
 from idempotency_keys k join unnest($1::bigint[], $2::text[]) c (organisation_id, key) using (organisation_id, key)
 """
+DISOWN = """
+insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
+values ($1, $2, $3, $4, '00000000-0000-0000-0000-000000000000', now() + $5 * interval '1 second')
+on conflict (organisation_id, key) do update set replica_id = excluded.replica_id
+where k.request_id = excluded.request_id and k.state = 'running'
+"""
+"""Leaves the key to whoever comes next with the same request. The row stays: a claim that was given up and arrives
+after all finds itself in it, and is not granted."""
 RELEASE = """
 delete from idempotency_keys where organisation_id = $1 and key = $2 and request_id = $3 and state = 'running'
 """
 REAP = """
 delete from idempotency_keys where (organisation_id, key) in (
-    select organisation_id, key from idempotency_keys where expires_at <= now() and state = 'finished' limit 1000)
+    select k.organisation_id, k.key from idempotency_keys k
+    where k.expires_at <= now() and (k.state = 'finished'
+        or not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
+    limit 1000)
 """
 REAPED_ALL_IT_MAY = "DELETE 1000"
 REAP_EVERY = 60.0
@@ -68,7 +79,16 @@ class PostgresIdempotency:
         self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim)
 
     async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
-        return await asyncio.shield(self._claims.submit(claim))
+        future = self._claims.submit(claim)
+        try:
+            return await asyncio.shield(future)
+        except BaseException:  # whoever is not told of a grant does not run: the key must not wait for them
+            future.add_done_callback(
+                lambda _: self._overdue.keep_trying(
+                    f"the end of {claim.request_id}'s claim", lambda: self._disown(claim)
+                )
+            )
+            raise
 
     async def look(self, claim: Claim) -> Answer | Running | None:
         """The state of a key that somebody else holds or held: `None` if nobody does, or a replica that is gone."""
@@ -95,6 +115,11 @@ class PostgresIdempotency:
             except StoreUnavailable as error:
                 logger.warning("expired answers cannot be deleted now: {!r}", error.__cause__)
                 await asyncio.sleep(REAP_EVERY)
+
+    async def _disown(self, claim: Claim) -> None:
+        keep = self._retention if claim.keep is None else claim.keep
+        async with self._database.connection() as connection:
+            await connection.execute(DISOWN, claim.org_id, claim.key, claim.fingerprint, claim.request_id, keep)
 
     async def _release(self, claim: Claim) -> None:
         async with self._database.connection() as connection:

@@ -33,6 +33,7 @@ insert into calls (request_id, organisation_id, api_key_id, idempotency_key, pro
 select o.*, $11 from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
     $7::boolean[], $8::text[], $9::bigint[], $10::bigint[]) o
 """
+OPEN_IF_MISSING = f"{OPEN} on conflict (request_id, attempt) do nothing"
 CLOSE = """
 with closings as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -163,7 +164,7 @@ class PostgresLedger:
         try:
             await asyncio.shield(future)
         except BaseException:
-            future.add_done_callback(lambda _: self._keep_closing(void))
+            future.add_done_callback(lambda _: self._keep_voiding(row, void))
             raise
 
     async def close_call(self, closing: Closing) -> None:
@@ -187,6 +188,16 @@ class PostgresLedger:
         self._overdue.keep_trying(
             f"the settlement of call {closing.request_id}", lambda: self._closings.submit(closing)
         )
+
+    def _keep_voiding(self, row: tuple[object, ...], void: Closing) -> None:
+        """Close a call whose opening is unsure. Its row is written here if it is missing: it may still arrive."""
+
+        async def write() -> None:
+            async with self._database.connection() as connection:
+                await connection.execute(OPEN_IF_MISSING, *([value] for value in row), self._replica.id)
+            await self._closings.submit(void)
+
+        self._overdue.keep_trying(f"the end of call {void.request_id}", write)
 
     async def _open(self, rows: Sequence[tuple[object, ...]]) -> list[None]:
         await self._replica.ensure_lease()

@@ -67,8 +67,10 @@ class RedisTail:
             entries = await self._read(running, last_id)
             for entry_id, fields in entries:
                 last_id = entry_id
-                message = _unpacked(fields)
-                begun = begun or message["type"] == START
+                message = _fresh(fields, begun, passed)
+                if message is None:
+                    continue
+                begun = True
                 passed += len(message.get("body", b""))
                 yield message
                 if is_last(message):
@@ -132,27 +134,36 @@ class RedisTail:
         stream = STREAM + request_id
         try:
             await self._client.delete(stream)
+            at = 0
             with suppress(Fault):  # who asked learns of a broken end from PostgreSQL
                 async for message in live.follow():
                     async with self._client.pipeline(transaction=False) as pipeline:
-                        pipeline.xadd(stream, _packed(message))
+                        pipeline.xadd(stream, _packed(message, at))
                         pipeline.expire(stream, KEPT)
                         await pipeline.execute()
+                    at += len(message.get("body", b""))
         except (RedisError, OSError) as error:
             logger.warning("a running answer cannot be passed on to another replica: {!r}", error)
 
 
-def _packed(message: Message) -> dict[Any, Any]:
+def _packed(message: Message, at: int) -> dict[Any, Any]:
+    """A message as it stands in the stream; `at` is how many bytes of the body went before it."""
     if message["type"] == START:
         headers = tuple((bytes(name), bytes(value)) for name, value in message["headers"])
         return {"status": message["status"], "headers": pack_headers(headers)}
-    return {"body": message["body"], "more": int(message["more_body"])}
+    return {"at": at, "body": message["body"], "more": int(message["more_body"])}
 
 
-def _unpacked(fields: dict[bytes, bytes]) -> Message:
+def _fresh(fields: dict[bytes, bytes], begun: bool, passed: int) -> Message | None:
+    """What of an entry has not been passed on yet. Nothing, if one before it is missing: Redis may have lost it."""
     if b"status" in fields:
-        return {"type": START, "status": int(fields[b"status"]), "headers": list(unpack_headers(fields[b"headers"]))}
-    return {"type": BODY, "body": fields[b"body"], "more_body": fields[b"more"] == b"1"}
+        headers = list(unpack_headers(fields[b"headers"]))
+        return None if begun else {"type": START, "status": int(fields[b"status"]), "headers": headers}
+    at, body, more = int(fields[b"at"]), fields[b"body"], fields[b"more"] == b"1"
+    known = passed - at
+    if not begun or known < 0 or (more and known >= len(body)):
+        return None
+    return {"type": BODY, "body": body[known:], "more_body": more}
 
 
 def _rest(answer: Answer, begun: bool, passed: int) -> list[Message]:

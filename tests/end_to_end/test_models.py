@@ -3,44 +3,65 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
+import asyncpg
 import pytest
+import pytest_asyncio
 
 from aigate.stores.keys import create_key
 from tests.running import RunningGateway, run_gateway, settings_of
 from tests.upstream import Behaviour, FakeProvider, answer, answer_json, raw, silent, stream
 
-TIMEOUT = 0.3
+TIMEOUT = 0.4
 LISTED = answer_json({"object": "list", "data": [{"id": "gpt-4o", "created": 17}, {"id": "org/model:tag@1"}]})
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    postgres_url: str, template: str, redis_url: str
+) -> AsyncIterator[tuple[RunningGateway, FakeProvider, FakeProvider]]:
+    """A gateway that remembers no list, with two providers that have allow-lists, for all tests of this file."""
+    maker = await asyncpg.connect(postgres_url)
+    await maker.execute(f'create database "models" template "{template}"')
+    await maker.close()
+    async with FakeProvider() as first, FakeProvider() as second:
+        settings = settings_of(
+            postgres_url.replace("/aigate?", "/models?"),
+            redis_url,
+            first.base_url,
+            OPENAI_MODELS="gpt-allowed,gpt-4o",
+            VLLM_BASE_URL=second.base_url,
+            VLLM_MODELS="llama-allowed",
+            AIGATE_MODELS_TIMEOUT=str(TIMEOUT),
+            AIGATE_MODELS_CACHE_SECONDS="0",
+            AIGATE_MODEL_ALIASES="best=openai:gpt-4o",
+        )
+        async with run_gateway(settings) as running:
+            yield running, first, second
+
+
 @pytest.fixture
-async def second() -> AsyncIterator[FakeProvider]:
+def provider(shared: tuple[RunningGateway, FakeProvider, FakeProvider]) -> FakeProvider:
+    """The provider `openai`."""
+    return shared[1]
+
+
+@pytest.fixture
+def second(shared: tuple[RunningGateway, FakeProvider, FakeProvider]) -> FakeProvider:
     """Another provider, `vllm`."""
-    async with FakeProvider(default=LISTED) as fake:
-        yield fake
+    return shared[2]
 
 
 @pytest.fixture
-async def gateway(
-    database_url: str, redis_url: str, provider: FakeProvider, second: FakeProvider
-) -> AsyncIterator[RunningGateway]:
-    """A gateway with two providers that have allow-lists, and an alias."""
-    provider.default = LISTED
-    settings = settings_of(
-        database_url,
-        redis_url,
-        provider.base_url,
-        OPENAI_MODELS="gpt-allowed,gpt-4o",
-        VLLM_BASE_URL=second.base_url,
-        VLLM_MODELS="llama-allowed",
-        AIGATE_MODELS_TIMEOUT=str(TIMEOUT),
-        AIGATE_MODEL_ALIASES="best=openai:gpt-4o",
-    )
-    async with run_gateway(settings) as running:
-        yield running
+def gateway(shared: tuple[RunningGateway, FakeProvider, FakeProvider]) -> RunningGateway:
+    for fake in shared[1:]:
+        fake.default = LISTED
+        fake.asked.clear()
+    return shared[0]
 
 
 async def listed(gateway: RunningGateway, **headers: str) -> list[str]:
@@ -105,11 +126,14 @@ async def test_all_at_once(gateway: RunningGateway, provider: FakeProvider, seco
     assert time.perf_counter() - started < TIMEOUT * 1.9
 
 
-async def test_list_is_kept(gateway: RunningGateway, provider: FakeProvider) -> None:
+async def test_list_is_kept(database_url: str, redis_url: str) -> None:
     """Callers that come together, or soon after, share one question to the provider."""
-    await asyncio.gather(*(listed(gateway) for _ in range(20)))
-    await listed(gateway)
-    assert len(provider.asked) == 1
+    async with FakeProvider(default=LISTED) as fake:
+        settings = settings_of(database_url, redis_url, fake.base_url, VLLM_BASE_URL="")
+        async with run_gateway(settings) as gateway:
+            await asyncio.gather(*(listed(gateway) for _ in range(20)))
+            await listed(gateway)
+            assert len(fake.asked) == 1
 
 
 async def test_first_asker_leaves(gateway: RunningGateway, provider: FakeProvider) -> None:

@@ -18,7 +18,7 @@ from aigate.settings import Settings
 from aigate.stores.database import Database
 from aigate.stores.keys import create_key
 from tests.running import CHAT, PRICES, RunningGateway, eventually
-from tests.upstream import FakeProvider, answer_json, sse, stream, words
+from tests.upstream import ANSWER, FakeProvider, answer_json, sse, stream, words
 
 Start = Callable[..., Any]
 
@@ -99,9 +99,10 @@ async def test_labels_are_bounded(gateway: RunningGateway, provider: FakeProvide
     """Whatever 2,000 names a caller invents, the metrics do not grow with them."""
     refusing = answer_json({"error": {"message": "no such model"}}, 404)
     for batch in range(20):
-        provider.default = answer_json({"choices": []}) if batch < 6 else refusing
-        names = [f"openai:made-up-{batch}-{number}" for number in range(90)]
-        names += [f"invented-{batch}-{number}:x" for number in range(10)]
+        provider.default = answer_json(ANSWER) if batch < 6 else refusing
+        asked = 90 if batch < 8 else 0
+        names = [f"openai:made-up-{batch}-{number}" for number in range(asked)]
+        names += [f"invented-{batch}-{number}:x" for number in range(100 - asked)]
         await asyncio.gather(*(gateway.chat({"model": name}) for name in names))
     text = (await gateway.client.get("/metrics")).text
     models = set(re.findall(r'model="([^"]*)"', text))
