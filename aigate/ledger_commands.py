@@ -5,7 +5,6 @@
 """
 
 import argparse
-import csv
 import os
 import re
 import sys
@@ -18,39 +17,25 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from aigate.human import moment, usd, written
+from aigate.ledger_printers import PRINTERS, plain
 from aigate.settings import Settings
 from aigate.stores.database import Database
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from aigate.reconcile import Comparison, Key, Totals
     from aigate.stores.invariants import Finding
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-COLUMNS = {
-    "OPENED (UTC)": 20,
-    "REQUEST ID": 33,
-    "ORGANISATION": 20,
-    "MODEL": 36,
-    "OUTCOME": 18,
-    "USAGE": 10,
-    "INPUT": 9,
-    "OUTPUT": 9,
-    "USD": 14,
-}
-
-Printer = Callable[["asyncpg.Record"], None]
 
 
 def add_commands(ledger: argparse.ArgumentParser) -> None:
     """The options and actions of `aigate ledger`."""
-    ledger.add_argument("--format", choices=("table", "jsonl", "csv"), default="table")
+    ledger.add_argument("--format", choices=tuple(PRINTERS), default="table")
     ledger.add_argument("--since", type=since, help="such as 24h, 30d, 2026-11-01 or 2026-11-01T08:30:00Z")
     ledger.add_argument("--org-name", help="default: every organisation")
     ledger.add_argument("--limit", type=_positive, help="only the newest N rows")
     ledger.set_defaults(run=_print)
-    actions = ledger.add_subparsers(metavar="ACTION")
+    actions = ledger.add_subparsers(metavar="[ACTION]")
 
     verify = actions.add_parser("verify", help="check every invariant over the whole database")
     verify.add_argument(
@@ -88,12 +73,11 @@ def _print(arguments: argparse.Namespace, settings: Settings) -> None:
     from aigate.cli import CommandError
     from aigate.stores.reports import organisation_named, stream_ledger
 
-    printer = {"table": _table, "jsonl": lambda: _jsonl, "csv": _csv}[arguments.format]()
-
     async def work(database: Database) -> None:
         name = arguments.org_name
         if name is not None and await organisation_named(database, name) is None:
             raise CommandError(f"there is no organisation '{name}'")
+        printer = PRINTERS[arguments.format]()
         rows = stream_ledger(database, since=arguments.since, organisation=name, limit=arguments.limit)
         async with aclosing(rows):
             async for row in rows:
@@ -126,7 +110,7 @@ def _say_finding(finding: "Finding") -> None:
     if finding.at_fault:
         _say(f"    {finding.invariant.meaning}")
     for row in finding.rows:
-        _say("    " + orjson.dumps(_plain(row, but="rows_at_fault"), default=str).decode())
+        _say("    " + orjson.dumps(plain(row, but="rows_at_fault")).decode())
     if finding.at_fault > len(finding.rows):
         _say(f"    ... and {finding.at_fault - len(finding.rows)} more")
 
@@ -202,51 +186,6 @@ def _cost(nano: Any) -> str:
 
 def _percent(part: Any, whole: Any) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "of nothing" if part else "0 %"
-
-
-def _table() -> Printer:
-    line = " ".join(f"{{:{'>' if name in ('INPUT', 'OUTPUT', 'USD') else '<'}{n}}}" for name, n in COLUMNS.items())
-    _say(line.format(*COLUMNS))
-
-    def say(row: "asyncpg.Record") -> None:
-        opened = row["opened_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        ended = row["outcome"] if row["state"] == "settled" else f"{row['state']} {row['outcome'] or ''}".strip()
-        cells = (opened, row["request_id"].hex, row["organisation"], f"{row['provider']}:{row['model']}", ended)
-        counts = (row["usage_source"], row["input_tokens"], row["output_tokens"], usd(row["billed_cost_nano"]))
-        _say(line.format(*cells, *counts))
-
-    return say
-
-
-def _jsonl(row: "asyncpg.Record") -> None:
-    document = _plain(row) | {"billed_cost_usd": orjson.Fragment(usd(row["billed_cost_nano"]))}
-    _say(orjson.dumps(document).decode())
-
-
-def _csv() -> Printer:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    started = False
-
-    def say(row: "asyncpg.Record") -> None:
-        nonlocal started
-        document = _plain(row) | {"billed_cost_usd": usd(row["billed_cost_nano"])}
-        if not started:
-            started = True
-            writer.writerow(document)
-        writer.writerow(document.values())
-
-    return say
-
-
-def _plain(row: "asyncpg.Record", but: str = "") -> dict[str, Any]:
-    """A row with ids in hex and times as RFC 3339."""
-    return {name: _value(value) for name, value in row.items() if name != but}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return written(value)
-    return value.hex if hasattr(value, "hex") and not isinstance(value, float | bytes) else value
 
 
 def _run(settings: Settings, work: Callable[[Database], Awaitable[Any]]) -> Any:

@@ -6,31 +6,21 @@ within the seconds that a replica remembers prices; calls that have begun keep t
 
 import argparse
 import sys
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigate.human import usd, written
+from aigate.human import usd
+from aigate.price_explained import ORDER, TOKENS, cells, percent, prices_of, reason, steps
 from aigate.settings import Settings
 from aigate.stores.database import Database
+from aigate.stores.prices import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aigate.pricing import PriceRule, Rates
-    from providers.contract import Usage
+    from aigate.pricing import PriceRule
 
-CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning", "audio", "image")
-TOKENS = {
-    "input_tokens": "input tokens",
-    "output_tokens": "output tokens",
-    "cache_read_tokens": "of the input read from the cache",
-    "cache_write_tokens": "of the input written to the cache",
-    "reasoning_tokens": "of the output reasoning",
-    "audio_tokens": "of them audio",
-    "image_tokens": "of them image",
-}
 LINE = "{:<44} {:<20} " + "{:>9} " * 7 + "{:>9} {:>8}  {}"
 HEAD = LINE.format(
     "PROVIDER:MODEL",
@@ -46,7 +36,6 @@ HEAD = LINE.format(
     "MARK-UP",
     "SOURCE",
 )
-ORDER = "An organisation's own rules go first, names before patterns, more literal characters first, newer first."
 ORGANISATIONS = "select id, name from organisations"
 
 
@@ -106,6 +95,7 @@ def _set(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> None:
+
     from aigate.price_files import read_prices
 
     _replace(arguments, settings, lambda: read_prices(arguments.file))
@@ -128,7 +118,7 @@ def _replace(arguments: argparse.Namespace, settings: Settings, read: "Callable[
 
     done = with_database(settings, work)
     for rule in rules:
-        _say(f"{rule.provider}:{rule.model_pattern} for {arguments.org_name or 'all'}: {_prices(rule.rates)}")
+        _say(f"{rule.provider}:{rule.model_pattern} for {arguments.org_name or 'all'}: {prices_of(rule.rates)}")
     _say(f"{done.added} added, {done.changed} changed, {done.unchanged} unchanged")
 
 
@@ -157,72 +147,22 @@ def _explain(arguments: argparse.Namespace, settings: Settings) -> None:
             f"nothing prices {provider}:{model} for {arguments.org_name or 'all'}: it would be refused"
         )
     for place, rule in enumerate(matching):
-        _say(f"{'-> ' if place == 0 else '   '}{_reason(rule, names)}")
+        _say(f"{'-> ' if place == 0 else '   '}{reason(rule, names)}")
     _say(ORDER if len(matching) > 1 else "No other rule matches.")
     usage = Usage(**{name: getattr(arguments, name) for name in TOKENS})
     if any(getattr(usage, name) for name in TOKENS):
-        _say("", *_steps(matching[0], usage))
-
-
-def _reason(rule: "PriceRule", names: dict[int, str]) -> str:
-    whose = "for all" if rule.organisation_id is None else f"{names.get(rule.organisation_id)}'s own"
-    how = "by this very name" if rule.exact else "by its pattern"
-    return f"rule {rule.id}, {rule.provider}:{rule.model_pattern}, {whose}, {how}, since {written(rule.valid_from)}"
-
-
-def _steps(rule: "PriceRule", usage: "Usage") -> list[str]:
-    """What each class of tokens adds, one after the other: their sum is the cost, by the gateway's own arithmetic."""
-    from providers.contract import Usage
-
-    tier = next((tier for tier in reversed(rule.tiers) if usage.input_tokens > tier.above_input_tokens), None)
-    rates = rule.rates if tier is None else tier.rates
-    steps = [f"prices for more than {tier.above_input_tokens} input tokens"] if tier else []
-    steps.append(f"USD per million tokens: {_prices(rates)}")
-    counted, charge = Usage(), 0
-    for name, meaning in TOKENS.items():
-        tokens = getattr(usage, name)
-        if tokens:
-            setattr(counted, name, tokens)
-            added, charge = rates.charge(counted) - charge, rates.charge(counted)
-            steps.append(_step(f"{tokens} {meaning}", added))
-    if rule.request_nano:
-        steps.append(_step("the call itself", rule.request_nano * 10**6))
-    steps.append(_step("raw cost", charge + rule.request_nano * 10**6))
-    if rule.markup_ppm:
-        marked = Decimal(charge + rule.request_nano * 10**6) * rule.markup_ppm / 10**6
-        steps.append(_step(f"mark-up of {_percent(rule.markup_ppm)}", marked))
-    return [*steps, f"{'billed, rounded half-even to 1e-9 USD':<44} {usd(rule.cost(usage)):>24} USD"]
-
-
-def _step(what: str, femto: int | Decimal) -> str:
-    """`femto` in 1e-15 USD."""
-    exact = Decimal(femto).scaleb(-15)
-    return f"{what:<44} {f'{exact.normalize():f}':>24} USD"
+        _say("", *steps(matching[0], usage))
 
 
 def _say_rules(rules: list["PriceRule"], names: dict[int, str]) -> None:
     _say(HEAD)
     for rule in rules:
         whose = "all" if rule.organisation_id is None else names.get(rule.organisation_id, "?")
-        extras = (usd(rule.request_nano), _percent(rule.markup_ppm), rule.source)
-        _say(LINE.format(f"{rule.provider}:{rule.model_pattern}", whose, *_cells(rule.rates), *extras))
+        extras = (usd(rule.request_nano), percent(rule.markup_ppm), rule.source)
+        _say(LINE.format(f"{rule.provider}:{rule.model_pattern}", whose, *cells(rule.rates), *extras))
         for tier in rule.tiers:
             above = f"  above {tier.above_input_tokens} input tokens"
-            _say(LINE.format(above, "", *_cells(tier.rates), "", "", "").rstrip())
-
-
-def _cells(rates: "Rates") -> list[str]:
-    prices = (getattr(rates, name) for name in CLASSES)
-    return ["-" if price is None else usd(price) for price in prices]
-
-
-def _prices(rates: "Rates") -> str:
-    named = zip(CLASSES, _cells(rates), strict=True)
-    return ", ".join(f"{name.replace('_', ' ')} {price}" for name, price in named if price != "-")
-
-
-def _percent(ppm: int) -> str:
-    return f"{usd(ppm * 100_000)} %"
+            _say(LINE.format(above, "", *cells(tier.rates), "", "", "").rstrip())
 
 
 async def _organisation(database: Database, name: str | None) -> int | None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from aigate.price_sheet import InexactPrice, nano
 from aigate.pricing import PriceRule, Rates, Tier
+from aigate.stores.prices import CLASSES
 
-PRICES = ("input", "output", "cache_read", "cache_write", "reasoning", "audio", "image")
 NAMES = frozenset(
-    {"provider", "model", "request", "markup_percent", "source", "above_input_tokens", *PRICES},
+    {"provider", "model", "request", "markup_percent", "source", "above_input_tokens", *CLASSES},
 )
 
 
@@ -79,7 +79,7 @@ def _put(rules: dict[tuple[str, str], PriceRule], entry: Mapping[str, str]) -> N
 
 
 def _rates(given: Mapping[str, str], base: Rates) -> Rates:
-    return replace(base, **{name: _nano(name, given[name]) for name in PRICES if given.get(name)})
+    return replace(base, **{name: _nano(name, given[name]) for name in CLASSES if given.get(name)})
 
 
 def _nano(name: str, text: str) -> int:

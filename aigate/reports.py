@@ -17,6 +17,7 @@ from blacksheep import Content, Response
 
 from aigate.human import moment, usd, written
 from aigate.stores.database import Database
+from aigate.stores.prices import CLASSES
 from aigate.stores.reports import TOKENS, find_call, find_rule, list_calls, sum_usage
 from middleware.exchange import Exchange
 from middleware.faults import CallerFault, NotFound
@@ -25,7 +26,6 @@ GROUPS = ("day", "hour", "provider", "model", "key", "outcome")
 USUAL_CALLS, MOST_CALLS = 20, 100
 MOST_GROUPS = 10_000
 USUAL_PERIOD = timedelta(days=30)
-CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning", "audio", "image")
 
 Query = Mapping[str, Sequence[str]]
 

@@ -20,22 +20,41 @@ where c.state = 'open' and c.opened_at < now() - g.grace
     and not exists (select 1 from replicas r where r.id = c.replica_id and r.lease_until > now() - g.grace);
 
 -- name: a_key_is_billed_at_most_once
--- Of all calls under one idempotency key, at most one is billed while the key holds; interrupted ones are not billed.
-with billed as (
-    select c.organisation_id, c.idempotency_key, c.request_id, c.attempt, c.opened_at
+-- Of all calls under one idempotency key, at most one is billed while the key holds, unless an adjustment took it back.
+-- Interrupted and superseded calls are not billed, and keys of our own making (auto:) bind only what is still running.
+with entries as (
+    select c.organisation_id, c.idempotency_key, c.request_id, c.attempt, c.opened_at, c.outcome, c.billed_cost_nano,
+        c.input_tokens + c.output_tokens as tokens
     from calls c
-    where c.idempotency_key is not null and c.state = 'settled' and c.outcome is distinct from 'interrupted'
-        and (c.billed_cost_nano > 0 or c.input_tokens + c.output_tokens > 0)
-    union
-    select c.organisation_id, c.idempotency_key, c.request_id, c.attempt, c.opened_at
+    where c.idempotency_key is not null and c.state = 'settled'
+    union all
+    select c.organisation_id, c.idempotency_key, c.request_id, c.attempt, c.opened_at, a.outcome, a.billed_cost_nano,
+        a.input_tokens + a.output_tokens
     from adjustments a join calls c using (request_id, attempt)
-    where c.idempotency_key is not null and c.outcome = 'interrupted'
-        and (a.billed_cost_nano > 0 or a.input_tokens + a.output_tokens > 0)
+    where c.idempotency_key is not null and a.reason = 'settled after the sweep'
+), billed as (
+    select distinct organisation_id, idempotency_key, request_id, attempt, opened_at
+    from entries
+    where idempotency_key not like 'auto:%'
+        and (billed_cost_nano > 0 or (tokens > 0 and coalesce(outcome, '') not in ('interrupted', 'superseded')))
 ), several as (
     select organisation_id, idempotency_key from billed group by organisation_id, idempotency_key having count(*) > 1
+), suspects as materialized (
+    select b.* from billed b join several s using (organisation_id, idempotency_key)
+), standing as (
+    select b.*
+    from suspects b
+    cross join lateral (
+        select coalesce(sum(a.billed_cost_nano), 0) as added, coalesce(min(a.billed_cost_nano), 0) as least_added
+        from adjustments a where a.request_id = b.request_id and a.attempt = b.attempt
+    ) a
+    cross join lateral (
+        select c.billed_cost_nano from calls c where c.request_id = b.request_id and c.attempt = b.attempt
+    ) c
+    where a.least_added >= 0 or c.billed_cost_nano + a.added > 0
 ), ordered as (
     select b.*, lag(b.request_id) over earlier as billed_before, b.opened_at - lag(b.opened_at) over earlier as after
-    from billed b join several s using (organisation_id, idempotency_key)
+    from standing b
     window earlier as (partition by b.organisation_id, b.idempotency_key order by b.opened_at, b.request_id, b.attempt)
 )
 select o.organisation_id, o.idempotency_key, o.request_id, o.attempt, o.opened_at, o.billed_before
@@ -46,7 +65,7 @@ where o.after < make_interval(
 
 -- name: billed_is_rule_times_tokens
 -- What was billed is the pinned rule times the tokens: tier, request price and mark-up included, rounded once, half-even.
--- An interrupted call may be billed nothing instead: its key's retry runs again and is billed then.
+-- Interrupted and superseded calls may be billed nothing instead: another call under their key is billed.
 with rules as (
     select r.id, t.ordinality, coalesce((t.tier ->> 'above_input_tokens')::bigint, -9223372036854775808) as above,
         r.request_nano, r.markup_ppm,
@@ -82,7 +101,7 @@ with rules as (
         c.billed_cost_nano
     from calls c
     where c.state = 'settled' and c.price_rule_id is not null
-        and not (c.outcome is not distinct from 'interrupted' and c.billed_cost_nano = 0)
+        and not (coalesce(c.outcome, '') in ('interrupted', 'superseded') and c.billed_cost_nano = 0)
     union all
     select a.request_id, a.attempt, 'adjustment', a.organisation_id, a.outcome, c.price_rule_id, a.input_tokens,
         a.cache_read_tokens, a.cache_write_tokens, a.output_tokens, a.reasoning_tokens, a.audio_tokens, a.image_tokens,
@@ -124,7 +143,7 @@ with rules as (
     ) c
 )
 select request_id, attempt, entry, organisation_id, outcome, price_rule_id, input_tokens, output_tokens,
-    billed_cost_nano, expected_cost_nano
+    billed_cost_nano, trim_scale(expected_cost_nano) as expected_cost_nano
 from expected
 where billed_cost_nano <> expected_cost_nano;
 
