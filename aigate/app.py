@@ -15,12 +15,13 @@ from loguru import logger
 from prometheus_client import CollectorRegistry
 
 from aigate import __version__, logs
-from aigate.chat import Chat
-from aigate.endpoints import endpoints
+from aigate.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, endpoints
 from aigate.estimate import Estimator
+from aigate.generation import Generation
 from aigate.model_list import ModelList
 from aigate.operations import PATHS, Operations, Readiness
 from aigate.reports import Reports
+from aigate.request_checks import check_chat, check_completion, check_embedding
 from aigate.resolver import Resolver
 from aigate.settings import Settings
 from aigate.stores.database import Database
@@ -47,6 +48,7 @@ from middleware.request_id import RequestId
 from providers.catalog import catalog
 from providers.client import Client, Timeouts
 from providers.echo import EchoTransport
+from providers.operations import for_completions, for_embeddings
 from providers.transport import open_transport
 
 Layer: TypeAlias = Callable[[ASGIApp], ASGIApp]
@@ -192,7 +194,11 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
         timeout=settings.models_timeout,
         kept=settings.models_cache_seconds,
     )
-    chat = Chat(resolver, stores.client, stores.estimator, settings.stream_keep_alive)
+    generations = {
+        CHAT: (resolver, check_chat),
+        COMPLETIONS: (Resolver(for_completions(providers), settings.model_aliases, "completions"), check_completion),
+        EMBEDDINGS: (Resolver(for_embeddings(providers), settings.model_aliases, "embeddings"), check_embedding),
+    }
     keys = KeyRing(stores.database, cache_seconds=settings.key_cache_seconds)
     return compose(
         [
@@ -224,5 +230,12 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
             # innermost: what it cancels is exactly the upstream call
             partial(Disconnect, drain_timeout=settings.drain_timeout),
         ],
-        endpoints(chat, models, Reports(stores.database)),
+        endpoints(
+            {
+                path: Generation(resolver, check, stores.client, stores.estimator, settings.stream_keep_alive)
+                for path, (resolver, check) in generations.items()
+            },
+            models,
+            Reports(stores.database),
+        ),
     )

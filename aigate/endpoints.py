@@ -4,13 +4,14 @@ BlackSheep routes and writes responses; it renders no error, because that is the
 handler raises passes through.
 """
 
+from collections.abc import Mapping
 from typing import cast
 
 from blacksheep import Request, Response
 from blacksheep.server.application import Application
 from blacksheep.server.routing import Router
 
-from aigate.chat import Chat
+from aigate.generation import Generation
 from aigate.model_list import ModelList
 from aigate.reports import Reports
 from middleware.asgi import ASGIApp, Scope
@@ -18,6 +19,8 @@ from middleware.exchange import Exchange, exchange_of
 from middleware.faults import MethodNotAllowed, NotFound
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 CALLS = "/v1/calls"
 USAGE = "/v1/usage"
@@ -30,11 +33,11 @@ class Endpoints(Application):
         raise exc
 
 
-def endpoints(chat: Chat, models: ModelList, reports: Reports) -> ASGIApp:
-    """The routes as one ASGI application."""
+def endpoints(generations: Mapping[str, Generation], models: ModelList, reports: Reports) -> ASGIApp:
+    """The routes as one ASGI application; `generations` by their paths."""
 
-    async def create_chat_completion(request: Request) -> Response:
-        return await chat(_exchange(request))
+    async def generate(request: Request) -> Response:
+        return await generations[request.scope["path"]](_exchange(request))
 
     async def list_models(request: Request) -> Response:
         return await models.all(_exchange(request))
@@ -52,7 +55,8 @@ def endpoints(chat: Chat, models: ModelList, reports: Reports) -> ASGIApp:
         return await reports.usage(_exchange(request), request.query)
 
     router: Router = Router()
-    router.add_post(CHAT, create_chat_completion)
+    for path in generations:
+        router.add_post(path, generate)
     router.add_get(MODELS, list_models)
     router.add_get(f"{MODELS}/*", retrieve_model)
     router.add_get(CALLS, list_calls)
@@ -76,6 +80,6 @@ async def _nowhere(request: Request) -> Response:
 
 
 def _method_of(path: str) -> str | None:
-    if path == CHAT:
+    if path in (CHAT, COMPLETIONS, EMBEDDINGS):
         return "POST"
     return "GET" if path in (MODELS, CALLS, USAGE) or path.startswith((f"{MODELS}/", f"{CALLS}/")) else None

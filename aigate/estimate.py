@@ -53,8 +53,9 @@ class Delivered:
         """What the model wrote in the sample: content, reasoning and tool calls."""
         parts: list[str] = []
         for line in b"".join(self._sample).split(b"\n"):
-            if line.startswith((b"data: {", b"{")):
-                _collect(orjson.loads(line.removeprefix(b"data: ")), parts)
+            data = line.removeprefix(b"data: ")
+            if data.startswith(b"{"):
+                _collect(data, parts)
         return "".join(parts)
 
     @property
@@ -135,15 +136,22 @@ def prompt_text(document: Mapping[str, Any]) -> str:
     parts: list[str] = []
     for message in document.get("messages") or ():
         _collect_message(message, parts)
+    for name in ("prompt", "input"):
+        texts = document.get(name) or ()
+        parts += [text for text in ([texts] if isinstance(texts, str) else texts) if isinstance(text, str)]
     tools = document.get("tools")
     if tools:
         parts.append(orjson.dumps(tools).decode())
     return "\n".join(parts)
 
 
-def _collect(document: dict[str, Any], parts: list[str]) -> None:
-    for choice in document.get("choices") or ():
-        _collect_message(choice.get("delta") or choice.get("message") or {}, parts)
+def _collect(data: bytes, parts: list[str]) -> None:
+    """The words of one chunk or answer; of what cannot be read as one, all of it."""
+    try:
+        for choice in orjson.loads(data).get("choices") or ():
+            _collect_message(choice.get("delta") or choice.get("message") or {"content": choice.get("text")}, parts)
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        parts.append(data.decode("utf-8", "replace"))
 
 
 def _collect_message(message: Mapping[str, Any], parts: list[str]) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from aigate.invoices import Invoice, InvoiceLine
 from aigate.stores.database import Database
-from aigate.stores.prices import _COLUMNS, _rule
+from aigate.stores.prices import COLUMNS, rule_from
 from aigate.stores.reports import LONGEST, TOKENS
 from providers.contract import Usage
 
@@ -44,7 +44,7 @@ where c.state = 'settled' and a.reason = 'settled after the sweep'
 """
 IN_TIME = SETTLED.format(period="c.opened_at >= $2 and c.opened_at < $3")
 BY_NAME = SETTLED.format(period="c.request_id = any($2::uuid[])")
-RULES = f"select {_COLUMNS} from price_rules"  # noqa: S608
+RULES = f"select {COLUMNS} from price_rules"  # noqa: S608
 BATCH = 10_000
 COMPARED = ("requests", "input_tokens", "output_tokens", "cost")
 OUR_ROUNDING = Decimal("0.5")
@@ -177,7 +177,7 @@ async def _ours(
         database.connection() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        rules = {row["id"]: _rule(row) for row in await connection.fetch(RULES, timeout=LONGEST)}
+        rules = {row["id"]: rule_from(row) for row in await connection.fetch(RULES, timeout=LONGEST)}
         async for row in _rows(connection, comparison, theirs, provider):
             key = _key(comparison.by, row["request_id"], row["opened_at"], row["model"], {})
             ours.setdefault(key, Totals()).add(_our(row, rules))

@@ -18,9 +18,14 @@ SEPARATOR = re.compile(r"[:/]")
 
 
 class Resolver:
-    def __init__(self, providers: Mapping[str, Provider], aliases: Mapping[str, str]) -> None:
+    """`providers` by name: `None` is one that is known but does not serve `what` is asked for here."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider | None], aliases: Mapping[str, str], what: str = "chat completions"
+    ) -> None:
         self._providers = providers
         self._aliases = aliases
+        self._what = what
 
     def resolve(self, name: object) -> tuple[Provider, str]:
         """The configured provider and the model that `name` means.
@@ -36,8 +41,11 @@ class Resolver:
                 f"The model '{model_name}' names no provider: send 'provider:model'. GET /v1/models lists them.",
                 param="model",
             )
-        provider = self._providers.get(model_name[: found.start()])
+        name_of_provider = model_name[: found.start()]
+        provider = self._providers.get(name_of_provider)
         model = model_name[found.end() :]
+        if provider is None and name_of_provider in self._providers:
+            raise ModelNotFound(f"The provider '{name_of_provider}' serves no {self._what} here.", param="model")
         if provider is None or not model:
             raise ModelNotFound(f"There is no provider of the model '{model_name}' here.", param="model")
         if not provider.configured:

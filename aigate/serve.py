@@ -38,7 +38,7 @@ def config(settings: Settings, app: ASGIApp | str = "aigate.app:create") -> uvic
 
 
 def serve(settings: Settings, *, started: Callable[[int], None] = lambda port: None) -> None:
-    """Serve until SIGINT or SIGTERM; `started` is called with the port once requests are accepted (one worker only)."""
+    """Serve until SIGINT or SIGTERM; `started` is called with the port once it accepts requests (one worker only)."""
     if settings.workers > 1:
         _serve_several(settings)
     else:

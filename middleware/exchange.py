@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from middleware.asgi import BODY, START, Message, Scope, Send, is_last
+from middleware.asgi import START, Message, Scope, Send, is_last
 from middleware.faults import Fault
 
 KEY = "aigate"
@@ -110,7 +110,7 @@ class Exchange:
 
     id: str = ""  # request id
     started: float = field(default_factory=time.perf_counter)  # creation; seconds, monotonic
-    resources: AsyncExitStack = field(default_factory=AsyncExitStack)  # handler pushes; request id closes
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack)  # handler pushes; request id closes, disconnect at once
     caller: Caller | None = None  # auth
     body: bytes = b""  # body
     document: dict[str, Any] = field(default_factory=dict)  # body: the parsed JSON object
@@ -169,8 +169,8 @@ class Exchange:
             await send(message)
             if message["type"] == START:
                 self.status = message["status"]
-            elif self.first_byte is None and message["type"] == BODY:
-                self.first_byte = self.elapsed
+            elif self.first_byte is None and not message.get("body", b"").startswith(b":"):
+                self.first_byte = self.elapsed  # a comment that keeps a stream alive is no part of the answer
 
         return observing
 

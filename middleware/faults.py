@@ -272,5 +272,7 @@ class StoreUnavailable(GatewayFault):
     status = 503
     code = "gateway_store_unavailable"
 
-    def __init__(self, message: str, *, retry_after: float = 2.0) -> None:
+    def __init__(self, message: str, *, retry_after: float = 2.0, unsure: bool = True) -> None:
+        """`unsure`: something was sent to the store, and may have been done although no answer came."""
         super().__init__(message, retry_after=retry_after)
+        self.unsure = unsure

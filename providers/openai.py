@@ -24,12 +24,14 @@ _NULL_USAGE = b',"usage":null'
 class OpenAIWire:
     """The wire of OpenAI and of whoever is compatible with it.
 
+    `path` below the base URL; `holds`: the list that each of its answers has.
     `stream_usage`: ask for usage in streams; off for a provider that rejects `stream_options` (Mistral answers 422)
     and sends usage unasked: there the caller's own are taken out.
     `throttles_as_quota`: its per-minute throttle is a 429 worded `insufficient_quota` (DashScope), to be retried.
     """
 
     path: str = "/chat/completions"
+    holds: str = "choices"
     stream_usage: bool = True
     throttles_as_quota: bool = False
 
@@ -48,8 +50,8 @@ class OpenAIWire:
         document = load_object(body)
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
-        if not isinstance(document.get("choices"), list):
-            raise ProviderError(Kind.BROKEN, "The provider's answer holds no choices.", raw=list(document)[:20])
+        if not isinstance(document.get(self.holds), list):
+            raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
         decoded = Decoded(body)
         if (found := usage.find(document)) is not None:
             usage.read(found, decoded.usage)

@@ -79,6 +79,8 @@ class _AiohttpTransport(AiohttpTransport):
             return await super().handle_async_request(request)
         except httpx.ConnectTimeout as error:
             raise _as_documented(error) from error.__cause__
+        except aiohttp.ClientError as error:  # what answered does not speak HTTP
+            raise httpx.RemoteProtocolError(str(error)) from error
 
 
 def _as_documented(error: httpx.ConnectTimeout) -> httpx.TransportError:

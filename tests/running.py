@@ -18,7 +18,7 @@ from aigate.stores.keys import create_key, create_organisation
 
 PRICES = """
 insert into price_rules (organisation_id, provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
-values ($1, 'openai', '*', 2500000000, 10000000000), ($1, 'echo', 'echo', 0, 0), ($1, 'vllm', '*', 0, 0)
+values ($1, 'openai', '*', 2500000000, 10000000000), ($1, 'vllm', '*', 0, 0)
 """
 CHAT = {"model": "openai:gpt-4o", "messages": [{"role": "user", "content": "Say hello"}]}
 

@@ -47,16 +47,18 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection"]:
         """A connection for the time of the block. Raises `StoreUnavailable` if the database is out of reach."""
+        reached = False
         try:
             pool = self._pool or await self._open()
             async with pool.acquire(timeout=self._timeout) as connection:
+                reached = True
                 yield connection
         except UNAVAILABLE as error:
-            raise _away() from error
+            raise _away(unsure=reached) from error
         except asyncpg.InterfaceError as error:
             if "clos" not in str(error):  # asyncpg says in words only whether a connection was closed or misused
                 raise
-            raise _away() from error
+            raise _away(unsure=reached) from error
 
     async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
@@ -84,5 +86,5 @@ class Database:
                 pool.terminate()
 
 
-def _away() -> StoreUnavailable:
-    return StoreUnavailable("The gateway's database does not answer; nothing was called.")
+def _away(*, unsure: bool) -> StoreUnavailable:
+    return StoreUnavailable("The gateway's database does not answer; nothing was called.", unsure=unsure)

@@ -14,7 +14,7 @@ from loguru import logger
 
 from aigate.stores.batch import Batch
 from aigate.stores.database import Database
-from aigate.stores.ledger import unpack_headers
+from aigate.stores.ledger import may_be_written, unpack_headers
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.claims import Claim, Held, Running, Taken
@@ -83,11 +83,7 @@ class PostgresIdempotency:
         try:
             return await asyncio.shield(future)
         except BaseException:  # whoever is not told of a grant does not run: the key must not wait for them
-            future.add_done_callback(
-                lambda _: self._overdue.keep_trying(
-                    f"the end of {claim.request_id}'s claim", lambda: self._disown(claim)
-                )
-            )
+            future.add_done_callback(lambda done: self._keep_disowning(claim) if may_be_written(done) else None)
             raise
 
     async def look(self, claim: Claim) -> Answer | Running | None:
@@ -115,6 +111,9 @@ class PostgresIdempotency:
             except StoreUnavailable as error:
                 logger.warning("expired answers cannot be deleted now: {!r}", error.__cause__)
                 await asyncio.sleep(REAP_EVERY)
+
+    def _keep_disowning(self, claim: Claim) -> None:
+        self._overdue.keep_trying(f"the end of {claim.request_id}'s claim", lambda: self._disown(claim))
 
     async def _disown(self, claim: Claim) -> None:
         keep = self._retention if claim.keep is None else claim.keep

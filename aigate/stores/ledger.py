@@ -9,7 +9,7 @@ process be alive after all, its closing becomes an adjustment: a closed row is n
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
@@ -164,7 +164,7 @@ class PostgresLedger:
         try:
             await asyncio.shield(future)
         except BaseException:
-            future.add_done_callback(lambda _: self._keep_voiding(row, void))
+            future.add_done_callback(lambda done: self._keep_voiding(row, void) if may_be_written(done) else None)
             raise
 
     async def close_call(self, closing: Closing) -> None:
@@ -296,6 +296,12 @@ def pack_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 def unpack_headers(packed: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """The reverse of `pack_headers`."""
     return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in orjson.loads(packed))
+
+
+def may_be_written(future: "asyncio.Future[Any]") -> bool:
+    """Whether what was submitted may stand in the database, for all that its future says."""
+    error = None if future.cancelled() else future.exception()
+    return not (isinstance(error, StoreUnavailable) and not error.unsure)
 
 
 def _succeeded(future: "asyncio.Future[None]") -> bool:

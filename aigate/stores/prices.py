@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 CLASSES = tuple(item.name for item in fields(Rates))
 
-_COLUMNS = """id, organisation_id, provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok,
+COLUMNS = """id, organisation_id, provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok,
     cache_read_nano_per_mtok, cache_write_nano_per_mtok, reasoning_nano_per_mtok, audio_nano_per_mtok,
     image_nano_per_mtok, request_nano, markup_ppm, tiers, source, valid_from, valid_until"""
 
 STATE = "select now() as at, count(*) as rules, sum(xmin::text::bigint) as version from price_rules"
 """Any insert, update or delete changes `rules` or `version`: `xmin` is the transaction that wrote the row."""
 
-LOAD = f"select {_COLUMNS} from price_rules where valid_until is null or valid_until > now()"  # noqa: S608
+LOAD = f"select {COLUMNS} from price_rules where valid_until is null or valid_until > now()"  # noqa: S608
 
 LIST = f"""
-select {_COLUMNS} from price_rules
+select {COLUMNS} from price_rules
 where valid_from <= now() and (valid_until is null or valid_until > now())
   and ($1::bigint is null or organisation_id is null or organisation_id = $1)
   and ($2::text is null or provider = $2)
@@ -181,7 +181,7 @@ async def list_rules(
 ) -> list[PriceRule]:
     """The rules in force now, by provider and pattern: all, or those that hold for one organisation or provider."""
     async with database.connection() as connection:
-        return [_rule(row) for row in await connection.fetch(LIST, organisation_id, provider)]
+        return [rule_from(row) for row in await connection.fetch(LIST, organisation_id, provider)]
 
 
 def _count(tag: str) -> int:
@@ -200,10 +200,10 @@ def _named(rates: Rates) -> dict[str, int]:
 
 
 def _book(rows: Iterable["asyncpg.Record"]) -> PriceBook:
-    return PriceBook(map(_rule, rows))
+    return PriceBook(map(rule_from, rows))
 
 
-def _rule(row: "asyncpg.Record") -> PriceRule:
+def rule_from(row: "asyncpg.Record") -> PriceRule:
     rates = Rates(*(row[f"{name}_nano_per_mtok"] for name in CLASSES))
     return PriceRule(
         id=row["id"],

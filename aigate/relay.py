@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: resolve, admit, call, forward. All else about a request is a layer's business.
+"""One provider's answer on its way to one client, in one piece or as a stream.
 
 The head of a stream waits for the provider's first event, so that an early refusal has a true status; but not for
 long: after `patience` seconds the stream begins, and what goes wrong from then on is its last event. The last bytes
@@ -8,22 +8,19 @@ are announced on the exchange, so that they wait for the settlement: nobody has 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import orjson
 from blacksheep import Content, Response, StreamedContent
 
-from aigate import chat_request
-from aigate.estimate import Delivered, Estimator
+from aigate.estimate import Delivered
 from aigate.provider_faults import note_failure
-from aigate.resolver import Resolver, require_use
-from middleware.exchange import Exchange, Outcome, Target
+from middleware.exchange import Exchange, Outcome
 from middleware.faults import Fault
 from providers.catalog import Provider
 from providers.client import Client, Upstream
-from providers.contract import Call, ProviderError, Usage
+from providers.contract import Call, ProviderError
 from providers.sse import DONE, event
 
 JSON = b"application/json"
@@ -34,33 +31,8 @@ UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 Events: TypeAlias = Callable[[], AsyncIterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """`patience` in seconds."""
-
-    resolver: Resolver
-    client: Client
-    estimator: Estimator
-    patience: float
-
-    async def __call__(self, exchange: Exchange) -> Response:
-        """Answer this exchange. Raises the `Fault` that keeps it from an answer."""
-        document = exchange.document
-        chat_request.check(document)
-        provider, model = self.resolver.resolve(document.get("model"))
-        require_use(exchange.caller, provider.name, model)
-        stream = document.get("stream") is True
-        await exchange.admit(Target(provider.name, model, stream, provider.on_disconnect == "drain"))
-        call = Call(model, document, stream, chat_request.wants_usage(document), exchange.pricing)
-        exchange.usage = Usage()
-        exchange.spent = True
-        relay = _Relay(exchange, self.client, provider, call)
-        exchange.estimate = lambda: self.estimator.fill(exchange.usage or Usage(), document, relay.delivered)
-        return await (relay.begin_within(self.patience) if stream else relay.whole())
-
-
-class _Relay:
-    """One provider's answer on its way to one client."""
+class Relay:
+    """`delivered` is what has been passed on so far."""
 
     __slots__ = ("_asked", "_call", "_client", "_exchange", "_provider", "delivered")
 

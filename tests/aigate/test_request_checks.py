@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigate.chat_request import check, wants_usage
+from aigate.request_checks import check_chat as check
+from aigate.request_checks import wants_usage
 from middleware.faults import CallerFault
 
 HELLO = {"role": "user", "content": "Hello"}

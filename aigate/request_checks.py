@@ -1,9 +1,9 @@
-"""What a chat completion request must be before money is spent on it.
+"""What a request must be before money is spent on it.
 
 Only the shape on which every provider agrees is checked here, so that a mistake costs nothing and names its field;
 all else rides along unchanged, and the provider judges it.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create
+Source: https://platform.openai.com/docs/api-reference
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,40 @@ from typing import Any
 from middleware.faults import CallerFault
 
 
-def check(document: Mapping[str, Any]) -> None:
+def check_chat(document: Mapping[str, Any]) -> None:
     """Raises `CallerFault`, with the field in `param`, if this is no chat completion request."""
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise CallerFault("'messages' must be a list with at least one message.", param="messages")
     for index, message in enumerate(messages):
         _check_message(message, f"messages[{index}]")
+    _check_stream(document)
+
+
+def check_completion(document: Mapping[str, Any]) -> None:
+    """The same for a completion of a prompt (the legacy `/v1/completions`)."""
+    if not _is_text(document.get("prompt")):
+        raise CallerFault("'prompt' must be a string or a list of strings or tokens.", param="prompt")
+    _check_stream(document)
+
+
+def check_embedding(document: Mapping[str, Any]) -> None:
+    """The same for a request for embeddings, which are never streamed."""
+    if not _is_text(document.get("input")):
+        raise CallerFault("'input' must be a string or a list of strings or tokens, and not empty.", param="input")
+    if document.get("encoding_format") not in (None, "float", "base64"):
+        raise CallerFault("'encoding_format' must be 'float' or 'base64'.", param="encoding_format")
+    if document.get("stream"):
+        raise CallerFault("Embeddings are not streamed.", param="stream")
+
+
+def wants_usage(document: Mapping[str, Any]) -> bool:
+    """Whether the client asked for usage at the end of its stream."""
+    options = document.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _check_stream(document: Mapping[str, Any]) -> None:
     if not isinstance(document.get("stream"), bool | None):
         raise CallerFault("'stream' must be true or false.", param="stream")
     options = document.get("stream_options")
@@ -26,10 +53,17 @@ def check(document: Mapping[str, Any]) -> None:
         raise CallerFault("'stream_options' must be an object.", param="stream_options")
 
 
-def wants_usage(document: Mapping[str, Any]) -> bool:
-    """Whether the client asked for usage at the end of its stream."""
-    options = document.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
+def _is_text(value: object) -> bool:
+    """A text, texts, a text in tokens, or several such: what OpenAI takes as `prompt` and `input`."""
+    if isinstance(value, str):
+        return bool(value)
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(item, str) for item in value) or _is_tokens(value) or all(map(_is_tokens, value))
+
+
+def _is_tokens(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
 def _check_message(message: object, place: str) -> None:

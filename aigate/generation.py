@@ -1,0 +1,44 @@
+"""What every endpoint that calls a model does: check, resolve, admit, call, forward. The rest is done by layers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blacksheep import Response
+
+from aigate.estimate import Estimator
+from aigate.relay import Relay
+from aigate.request_checks import wants_usage
+from aigate.resolver import Resolver, require_use
+from middleware.exchange import Exchange, Target
+from providers.client import Client
+from providers.contract import Call, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One endpoint. `check` refuses what is no request of its kind; `resolver` knows the providers of that kind.
+
+    A stream begins after `patience` seconds at the latest.
+    """
+
+    resolver: Resolver
+    check: Callable[[Mapping[str, Any]], None]
+    client: Client
+    estimator: Estimator
+    patience: float
+
+    async def __call__(self, exchange: Exchange) -> Response:
+        """Answer this exchange. Raises the `Fault` that keeps it from an answer."""
+        document = exchange.document
+        self.check(document)
+        provider, model = self.resolver.resolve(document.get("model"))
+        require_use(exchange.caller, provider.name, model)
+        stream = document.get("stream") is True
+        await exchange.admit(Target(provider.name, model, stream, provider.on_disconnect == "drain"))
+        call = Call(model, document, stream, wants_usage(document), exchange.pricing)
+        exchange.usage = Usage()
+        exchange.spent = True
+        relay = Relay(exchange, self.client, provider, call)
+        exchange.estimate = lambda: self.estimator.fill(exchange.usage or Usage(), document, relay.delivered)
+        return await (relay.begin_within(self.patience) if stream else relay.whole())
