@@ -72,17 +72,18 @@ class Estimator:
         self._broken = False
 
     async def fill(self, usage: Usage, document: Mapping[str, Any], delivered: Delivered) -> None:
-        """Estimate `usage`, first by the rule of thumb and then, if it answers in time, by the tokenizer."""
+        """Estimate `usage`, first by the rule of thumb and then, if it answers in time, by the tokenizer.
+
+        What the provider said of the prompt before it broke off is kept.
+        """
         if not delivered.size:
             return
         prompt, answer = prompt_text(document), delivered.text()
-        usage.source = "estimated"
-        usage.input_tokens = rule_of_thumb(prompt)
-        usage.output_tokens = math.ceil(rule_of_thumb(answer) * delivered.proportion)
+        usage.source, told = "estimated", usage.input_tokens
+        _write(usage, told or rule_of_thumb(prompt), rule_of_thumb(answer), delivered)
         counts = await self._count([prompt, answer])
         if counts is not None:
-            usage.input_tokens = counts[0]
-            usage.output_tokens = math.ceil(counts[1] * delivered.proportion)
+            _write(usage, told or counts[0], counts[1], delivered)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -102,6 +103,11 @@ class Estimator:
             self._broken = True
             logger.warning("there is no tokenizer, the rule of thumb stands in: {!r}", error)
         return None
+
+
+def _write(usage: Usage, prompt: int, sample: int, delivered: Delivered) -> None:
+    usage.input_tokens = prompt
+    usage.output_tokens = math.ceil(sample * delivered.proportion)
 
 
 def count_tokens(texts: list[str]) -> list[int]:

@@ -15,9 +15,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..document import dumps, loads
+from providers.document import loads
+from providers.refusal import Tolerance, a_list, a_string, an_object, refused
+
 from .parts import Block, blocks_of, mark
-from .refusal import Tolerance, a_list, a_string, an_object, refused
 
 FORMAT = "anthropic-claude-v1"
 """OpenRouter's name for Claude's reasoning details."""
@@ -25,7 +26,7 @@ FORMAT = "anthropic-claude-v1"
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 _UNTOUCHABLE = {"thinking", "redacted_thinking"}
 
-_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "cache_control", "anthropic"}
+_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control", "anthropic"}
 _HARMLESS = {"annotations", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
 """Fields of our own answers, which come back when a client keeps the whole message."""
 
@@ -71,23 +72,24 @@ def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
 
 
 def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
-    own = an_object(message.get("anthropic") or {}, f"{field}.anthropic")
-    if own.get("content"):
-        return [dict(an_object(each, f"{field}.anthropic.content")) for each in _listed(own["content"], field)]
+    if message.get("anthropic") and (carried := _carried(message["anthropic"], f"{field}.anthropic")):
+        return carried
     _check(message, field, tolerance)
     content = blocks_of(message.get("content"), f"{field}.content", tolerance)
     match message.get("role"):
         case "tool":
             return [_result(message, content, field)]
         case "assistant":
-            return [*_thinking(message, field), *content, *_refusal(message), *_calls(message, field, tolerance)]
+            calls = _calls(message, field, tolerance) if message.get("tool_calls") else []
+            return [*_thinking(message, field), *content, *_refusal(message), *calls]
         case "user" if not content and isinstance(message.get("content"), str):
             return [{"type": "text", "text": message["content"]}]
     return content
 
 
-def _listed(value: Any, field: str) -> list[Any]:
-    return a_list(value, f"{field}.anthropic.content")
+def _carried(own: Any, field: str) -> list[Block]:
+    content = a_list(an_object(own, field).get("content") or [], f"{field}.content")
+    return [dict(an_object(each, f"{field}.content")) for each in content]
 
 
 def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None:
@@ -101,7 +103,8 @@ def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None
 def _result(message: Mapping[str, Any], content: list[Block], field: str) -> Block:
     identifier = tool_id(message.get("tool_call_id"), f"{field}.tool_call_id")
     told = message["content"] if isinstance(message.get("content"), str) else content
-    return {"type": "tool_result", "tool_use_id": identifier, "content": told}
+    block = {"type": "tool_result", "tool_use_id": identifier, "content": told}
+    return {**block, "is_error": True} if message.get("is_error") is True else block
 
 
 def _refusal(message: Mapping[str, Any]) -> list[Block]:
@@ -111,7 +114,7 @@ def _refusal(message: Mapping[str, Any]) -> list[Block]:
 
 def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
     blocks = []
-    for index, call in enumerate(a_list(message.get("tool_calls") or [], f"{field}.tool_calls")):
+    for index, call in enumerate(a_list(message["tool_calls"], f"{field}.tool_calls")):
         place = f"{field}.tool_calls[{index}]"
         if an_object(call, place).get("type", "function") != "function":
             tolerance.cannot(place, "only functions can be called.")
@@ -138,11 +141,12 @@ def _input(arguments: Any, field: str) -> dict[str, Any]:
 
 
 def _thinking(message: Mapping[str, Any], field: str) -> list[Block]:
-    details = message.get("reasoning_details")
-    if details:
+    if details := message.get("reasoning_details"):
         found = [_thought(each) for each in a_list(details, f"{field}.reasoning_details") if isinstance(each, dict)]
         return [block for block in found if block]
-    blocks = a_list(message.get("thinking_blocks") or [], f"{field}.thinking_blocks")
+    if not (thoughts := message.get("thinking_blocks")):
+        return []
+    blocks = a_list(thoughts, f"{field}.thinking_blocks")
     return [dict(each) for each in blocks if isinstance(each, dict) and each.get("type") in _UNTOUCHABLE]
 
 
@@ -154,8 +158,3 @@ def _thought(detail: Mapping[str, Any]) -> Block | None:
     if detail.get("type") == "reasoning.text" and isinstance(signature := detail.get("signature"), str) and signature:
         return {"type": "thinking", "thinking": str(detail.get("text") or ""), "signature": signature}
     return None
-
-
-def compact(value: Any) -> str:
-    """JSON as a model writes it into arguments."""
-    return dumps(value).decode()

@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from .refusal import Tolerance, a_list, a_string, an_object, refused
+from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 Block: TypeAlias = dict[str, Any]
 
@@ -75,8 +75,8 @@ def _document(file: Mapping[str, Any], field: str) -> Block:
     title = {"title": file["filename"]} if isinstance(file.get("filename"), str) and file["filename"] else {}
     if file.get("file_id"):
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}, **title}
-    data = a_string(file.get("file_data"), f"{field}.file_data")
-    if data[:8].lower().startswith(("http://", "https://")):
+    data = a_string(file.get("file_data") or file.get("file_url"), f"{field}.file_data")
+    if _is_remote(data):
         return {"type": "document", "source": _by_url(data, field), **title}
     found = _data(data, field) or _Data(_PDF, data)
     if found.media_type == _PDF:
@@ -88,9 +88,13 @@ def _document(file: Mapping[str, Any], field: str) -> Block:
 
 
 def _by_url(url: str, field: str) -> Block:
-    if not url[:8].lower().startswith(("http://", "https://")):
+    if not _is_remote(url):
         raise refused(field, "must be a data: URL with base64, or an http(s) URL.")
     return {"type": "url", "url": url}
+
+
+def _is_remote(url: str) -> bool:
+    return url[:8].lower().startswith(("http://", "https://"))
 
 
 def _data(url: str, field: str) -> _Data | None:
