@@ -1,0 +1,45 @@
+"""`wrk`, for who trusts no load generator of ours. It runs last: it cuts calls, so the books are closed before it."""
+
+import argparse
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .system import BenchmarkError, program
+from .targets import Target
+
+IN_FLIGHT = 32
+RATE = re.compile(r"Requests/sec:\s*([\d.]+)")
+SCRIPT = """
+wrk.method = "POST"
+wrk.headers["authorization"] = {authorization!r}
+wrk.headers["content-type"] = "application/json"
+wrk.body = [==[{body}]==]
+"""
+
+
+def calls_a_second(targets: Sequence[Target], options: argparse.Namespace) -> dict[str, float]:
+    """What `wrk` counts for each target without keys; nothing where it is not installed."""
+    found = program("wrk")
+    if found is None:
+        return {}
+    return {target.name: _rate(found, target, options) for target in targets if not target.keyed}
+
+
+def _rate(found: str, target: Target, options: argparse.Namespace) -> float:
+    _, request = target.request("json", stream=False, size=options.prompt)
+    authorization = target.headers.decode().strip().partition(": ")[2]
+    body = request.partition(b"\r\n\r\n")[2].decode()
+    seconds = max(1, round(options.seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "request.lua"
+        script.write_text(SCRIPT.format(authorization=authorization, body=body))
+        url = f"http://127.0.0.1:{target.port}/v1/chat/completions"
+        command = [found, "-t1", f"-c{IN_FLIGHT}", f"-d{seconds}s", "-s", str(script), url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    rate = RATE.search(done.stdout)
+    if rate is None:
+        raise BenchmarkError(f"wrk failed: {done.stderr or done.stdout}")
+    return float(rate[1])
