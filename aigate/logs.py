@@ -1,8 +1,8 @@
 """The log: one JSON object a line on stdout, ours, uvicorn's and the libraries' alike, so that Loki can query it.
 
 orjson builds the line from loguru's record (8 us; loguru's own `serialize` takes 20). The line of a request, the
-only one on the hot path, is written without a record. Tracebacks are written without the values of variables: a prompt
-or a key that is in memory must not reach the log through an exception.
+only one on the hot path, is written without a record. Tracebacks are written without the values of variables: a
+prompt or a key that is in memory must not reach the log through an exception.
 """
 
 import json

@@ -59,20 +59,14 @@ class Relay:
         except asyncio.CancelledError:
             await _abandon(first)
             raise
-        if not done:
-            return _stream(partial(self._late, first))
-        answer = first.result()
-        return _json(answer) if isinstance(answer, bytes) else _stream(answer)
+        return _stream(first.result() if done else partial(self._late, first))
 
-    async def _begin(self) -> bytes | Events:
-        """The answer as soon as it has begun: its events, or a whole document from a provider that does not stream.
-
-        Raises the `Fault` that a failure of the provider is.
-        """
+    async def _begin(self) -> Events:
+        """The events of the answer as soon as it has begun. Raises the `Fault` that a failure of the provider is."""
         try:
             upstream = await self._open()
             if not upstream.streamed:
-                return await self._read(upstream)
+                return partial(self._at_once, await self._read(upstream))
             events = upstream.events()
             try:
                 return partial(self._forward, events, await anext(events))
@@ -82,7 +76,11 @@ class Relay:
         except ProviderError as error:
             raise self._fault(error) from error
 
-    async def _late(self, first: "asyncio.Future[bytes | Events]") -> AsyncIterator[bytes]:
+    async def _at_once(self, body: bytes) -> AsyncIterator[bytes]:
+        """The stream that a document is, from a provider that does not stream although it was asked to."""
+        yield self._last(event(as_chunk(body, with_usage=self._call.wants_usage)) + DONE)
+
+    async def _late(self, first: "asyncio.Future[Events]") -> AsyncIterator[bytes]:
         """A stream whose head has left before the provider said anything."""
         try:
             answer = await first
@@ -92,11 +90,8 @@ class Relay:
         except Fault as fault:
             yield self._broken(fault)
             return
-        if isinstance(answer, bytes):
-            yield self._last(event(as_chunk(answer)) + DONE)
-        else:
-            async for data in answer():
-                yield data
+        async for data in answer():
+            yield data
 
     async def _forward(self, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
         try:
@@ -147,12 +142,17 @@ class Relay:
         return data
 
 
-def as_chunk(body: bytes) -> bytes:
-    """A whole chat completion as the one chunk of a stream."""
+def as_chunk(body: bytes, *, with_usage: bool) -> bytes:
+    """A whole completion as the one chunk of a stream; `with_usage` if its caller asked for that."""
     document = orjson.loads(body)
-    document["object"] = "chat.completion.chunk"
+    if not with_usage:
+        document.pop("usage", None)
     for choice in document["choices"]:
-        choice["delta"] = choice.pop("message", {})
+        if isinstance(choice, dict) and isinstance(choice.get("message"), dict):
+            document["object"] = "chat.completion.chunk"
+            delta = choice["delta"] = choice.pop("message")
+            for index, call in enumerate(delta.get("tool_calls") or ()):
+                call.setdefault("index", index)
     return orjson.dumps(document)
 
 
@@ -164,6 +164,6 @@ def _stream(events: Events) -> Response:
     return Response(200, list(UNBUFFERED), StreamedContent(EVENT_STREAM, events))
 
 
-async def _abandon(task: "asyncio.Future[bytes | Events]") -> None:
+async def _abandon(task: "asyncio.Future[Events]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -110,7 +110,9 @@ class Exchange:
 
     id: str = ""  # request id
     started: float = field(default_factory=time.perf_counter)  # creation; seconds, monotonic
-    resources: AsyncExitStack = field(default_factory=AsyncExitStack)  # handler pushes; request id closes, disconnect at once
+    resources: AsyncExitStack = field(
+        default_factory=AsyncExitStack
+    )  # handler; request id closes it, disconnect at once
     caller: Caller | None = None  # auth
     body: bytes = b""  # body
     document: dict[str, Any] = field(default_factory=dict)  # body: the parsed JSON object

@@ -1,0 +1,77 @@
+"""The project's own answers, one for each habit of a provider, through the whole gateway.
+
+Each stands in `golden/` as it comes over the wire; beside it, how it is to be read and why.
+"""
+
+import pytest
+
+from tests.wire import checks
+from tests.wire.conformance import Line
+from tests.wire.recordings import Case, golden
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CASES = golden()
+ANSWERS = [case for case in CASES if case.ok]
+FAILURES = [case for case in CASES if not case.ok]
+STREAMS = [case for case in ANSWERS if case.streamed]
+DOCUMENTS = [case for case in ANSWERS if not case.streamed]
+
+PIECES = (1, 7)
+PARTS = (0.3, 0.6, 0.95)
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+@each(ANSWERS)
+async def test_request(line: Line, case: Case) -> None:
+    """What arrives at the provider is what the application sent, but for the model's name and the wish for usage."""
+    await checks.same_request_arrives(line, case)
+
+
+@each(ANSWERS)
+async def test_answer(line: Line, case: Case) -> None:
+    """The SDK reads what is written beside the answer."""
+    await checks.reads_as_expected(line, case)
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@each(STREAMS)
+async def test_stream_in_pieces(line: Line, case: Case, piece: int) -> None:
+    """It is the same however the stream is cut into pieces, and usage is told to who asks for it."""
+    await checks.reads_the_same_in_pieces(line, case, piece)
+
+
+@each([case for case in CASES if case.streamed])
+async def test_any_chunking(case: Case) -> None:
+    """The decoder returns the same bytes at any chunking."""
+    checks.same_at_any_chunking(checks.wire_of(case), case)
+
+
+@pytest.mark.parametrize("piece", [0, *PIECES])
+@each(FAILURES)
+async def test_failure(line: Line, case: Case, piece: int) -> None:
+    """What is no answer is an error with the right word, in the application and in the ledger."""
+    await checks.fails_as_told(line, case, piece)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@each(STREAMS)
+async def test_dropped_stream(line: Line, case: Case, part: float) -> None:
+    """A stream whose connection breaks never looks whole, unless its answer was."""
+    await checks.cut_stream_is_told(line, case, part)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@each(STREAMS)
+async def test_ended_stream(line: Line, case: Case, part: float) -> None:
+    """A stream that ends in order, but too early, never looks whole either."""
+    await checks.cut_stream_is_told(line, case, part, ended=True)
+
+
+@each(DOCUMENTS)
+async def test_dropped_document(line: Line, case: Case) -> None:
+    """Half a JSON answer is an error."""
+    await checks.cut_document_is_told(line, case)
