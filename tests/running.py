@@ -78,7 +78,7 @@ async def run_gateway(settings: Settings, **changes: Any) -> AsyncIterator[Runni
         while not server.started:
             assert not serving.done(), serving.exception()
             await asyncio.sleep(0.005)
-        url = "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         async with httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
         ) as client:
