@@ -10,18 +10,32 @@ Source: https://openrouter.ai/docs/api-reference/streaming, "Stream Cancellation
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from importlib.util import find_spec
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from . import azure
+from .anthropic import AnthropicWire
+from .bedrock import BedrockWire, Keys, SigV4
 from .contract import Wire
+from .gemini import GeminiWire
 from .openai import OpenAIWire
 
 ENVIRONMENT = (
     "AIGATE_PROVIDERS",
     "QWEN_REGION",
     "DASHSCOPE_API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_REGION",
+    "AZURE_OPENAI_API_KEY",
+    "AZURE_OPENAI_ENDPOINT",
+    "AZURE_API_VERSION",
+    "GOOGLE_API_KEY",
     "<NAME>_API_KEY",
     "<NAME>_BASE_URL",
     "<NAME>_MODELS",
@@ -42,7 +56,12 @@ QWEN_REGION = "intl"
 
 ECHO_URL = "http://echo.invalid/v1"
 
+AWS_REGION = "us-east-1"
+
 OnDisconnect = Literal["cancel", "drain"]
+
+Signer: TypeAlias = Callable[[str, str, bytes], tuple[tuple[bytes, bytes], ...]]
+"""The headers that sign one request: its method, its URL byte by byte, its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +80,15 @@ class Provider:
     """What it serves, where it has no list of models to ask; also what may be asked of it. Empty: anything."""
     local: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    signer: Signer | None = field(default=None, repr=False)
+    """Signs each request, where a key is not enough."""
+    lists: bool = True
+    """Whether it has a list of models to ask."""
 
     @property
     def configured(self) -> bool:
         """Whether it can be called."""
-        return bool(self.base_url) and (bool(self.api_key) or not self.requires_key)
+        return bool(self.base_url) and (bool(self.api_key or self.signer) or not self.requires_key)
 
     def authentication(self) -> tuple[tuple[bytes, bytes], ...]:
         """The headers that every call carries for this provider, the key among them."""
@@ -96,6 +119,27 @@ ROWS = (
     Provider("cerebras", "https://api.cerebras.ai/v1"),
     Provider("perplexity", "https://api.perplexity.ai"),
     Provider("nvidia", "https://integrate.api.nvidia.com/v1"),
+    Provider(
+        "anthropic",
+        "https://api.anthropic.com/v1",
+        AnthropicWire(),
+        auth_header="x-api-key",
+        auth_scheme="",
+        on_disconnect="cancel",
+        headers=(("anthropic-version", "2023-06-01"),),
+    ),
+    Provider(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta",
+        GeminiWire(),
+        auth_header="x-goog-api-key",
+        auth_scheme="",
+    ),
+    Provider("vertex", "", GeminiWire(), lists=False),
+    Provider("bedrock", f"https://bedrock-runtime.{AWS_REGION}.amazonaws.com", BedrockWire(), lists=False),
+    Provider(
+        "azure", "", azure.AzureWire(), auth_header="api-key", auth_scheme="", on_disconnect="cancel", lists=False
+    ),
     _self_hosted("ollama"),
     _self_hosted("vllm"),
     _self_hosted("llamacpp"),
@@ -106,6 +150,7 @@ ECHO = Provider("echo", ECHO_URL, requires_key=False, on_disconnect="cancel", mo
 """Built in, for trying out and for tests: `echo.EchoTransport` answers it, and nothing is resolved or sent."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z0-9]+)+")
 _SEPARATORS = re.compile(r"[,\s]+")
 _CONTROL = re.compile(r"[^\x21-\x7e]")
 
@@ -114,12 +159,22 @@ def catalog(environment: Mapping[str, str]) -> dict[str, Provider]:
     """Every provider by name, whether it is configured or not. Raises `ValueError` naming the bad variable."""
     rows = {row.name: row for row in (*ROWS, *_custom(environment))}
     rows["qwen"] = _qwen(rows["qwen"], environment)
+    rows["azure"] = replace(
+        rows["azure"],
+        api_key=_key(environment, "AZURE_OPENAI_API_KEY"),
+        base_url=_url(environment, "AZURE_OPENAI_ENDPOINT"),
+    )
+    rows["bedrock"] = replace(rows["bedrock"], api_key=_key(environment, "AWS_BEARER_TOKEN_BEDROCK"))
+    rows["gemini"] = replace(rows["gemini"], api_key=_key(environment, "GOOGLE_API_KEY"))
     completed = {name: _completed(row, environment) for name, row in rows.items()}
+    completed["anthropic"] = _versioned(completed["anthropic"])
+    completed["azure"] = _azure(completed["azure"], environment)
+    completed["bedrock"] = _bedrock(completed["bedrock"], environment)
     return {**completed, ECHO.name: ECHO}
 
 
 def _custom(environment: Mapping[str, str]) -> list[Provider]:
-    taken = {_prefix(row.name) for row in (*ROWS, ECHO)} | {"AIGATE", "DASHSCOPE"}
+    taken = {_prefix(row.name) for row in (*ROWS, ECHO)} | {"AIGATE", "DASHSCOPE", "GOOGLE"}
     rows = []
     for name in _list(environment, "AIGATE_PROVIDERS"):
         if not _NAME.fullmatch(name):
@@ -138,6 +193,37 @@ def _qwen(row: Provider, environment: Mapping[str, str]) -> Provider:
     if region not in QWEN_REGIONS:
         raise ValueError(f"QWEN_REGION: {region!r} is none of {', '.join(QWEN_REGIONS)}")
     return replace(row, base_url=QWEN_REGIONS[region], api_key=_key(environment, "DASHSCOPE_API_KEY"))
+
+
+def _versioned(row: Provider) -> Provider:
+    """`ANTHROPIC_BASE_URL` as Anthropic's SDKs understand it, too: without the version."""
+    return row if row.base_url.endswith("/v1") else replace(row, base_url=f"{row.base_url}/v1")
+
+
+def _azure(row: Provider, environment: Mapping[str, str]) -> Provider:
+    try:
+        base_url, wire = azure.at(row.base_url, _value(environment, "AZURE_API_VERSION"))
+    except ValueError as error:
+        raise ValueError(f"AZURE_API_VERSION: {error}") from None
+    return replace(row, base_url=base_url, wire=wire) if row.base_url else row
+
+
+def _bedrock(row: Provider, environment: Mapping[str, str]) -> Provider:
+    """A bearer token goes before keys. Keys may be there for another reason: without botocore they do nothing."""
+    region = _value(environment, "AWS_REGION").lower() or AWS_REGION
+    if not _REGION.fullmatch(region):
+        raise ValueError("AWS_REGION: must be a name such as us-east-1")
+    if not _value(environment, "BEDROCK_BASE_URL"):
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        row = replace(row, base_url=f"https://bedrock-runtime.{region}.{domain}")
+    access, secret = _key(environment, "AWS_ACCESS_KEY_ID"), _key(environment, "AWS_SECRET_ACCESS_KEY")
+    if find_spec("botocore") is None:
+        if row.api_key:
+            raise ValueError("AWS_BEARER_TOKEN_BEDROCK: Bedrock needs botocore, which the extra `bedrock` installs")
+        return row
+    if row.api_key or not (access and secret):
+        return row
+    return replace(row, signer=SigV4(Keys(access, secret, _key(environment, "AWS_SESSION_TOKEN")), region))
 
 
 def _completed(row: Provider, environment: Mapping[str, str]) -> Provider:

@@ -47,6 +47,8 @@ class Call:
     """Whether the caller of a stream asked for usage (`stream_options.include_usage`)."""
     pricing: Pricing | None = None
     """Where present, `usage.cost` in USD is written into the answer's usage."""
+    fetched: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Files that the document names, by URL: media type and content. Filled where a wire is `Fetching`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +152,12 @@ class Wire(Protocol):
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """What an answer with an error status means."""
+        ...
+
+
+class Fetching(Protocol):
+    """A wire that may need the bytes of files which a document names by URL; the other wires have no `remote`."""
+
+    def remote(self, call: Call) -> Mapping[str, str]:
+        """The URLs that `call.fetched` has to hold before `request`, each with the field that it stands in."""
         ...

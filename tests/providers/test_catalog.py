@@ -13,8 +13,10 @@ def test_nothing_but_the_echo_is_configured_without_an_environment() -> None:
 
 
 def test_each_row_has_a_secure_address_or_none() -> None:
-    """Hosted providers are called over TLS, self-hosted ones where the operator says."""
-    assert all(row.base_url.startswith("https://") != row.local for row in ROWS)
+    """Hosted providers are called over TLS; self-hosted ones, and an account's own, where the operator says."""
+    nowhere = {row.name for row in ROWS if not row.base_url}
+    assert nowhere == {row.name for row in ROWS if row.local} | {"azure", "vertex"}
+    assert all(row.base_url.startswith("https://") for row in ROWS if row.base_url)
 
 
 def test_a_key_configures_a_provider() -> None:

@@ -16,7 +16,7 @@ from tests.wire.conformance import KEY, Line, Tape
 from tests.wire.recordings import Case, available, golden, recorded
 from tests.wire.replay import Replay
 
-collect_ignore = [] if available() else ["test_openai_recordings.py"]
+collect_ignore_glob = [] if available() else ["test_*_recordings.py"]
 
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)

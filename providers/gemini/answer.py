@@ -1,0 +1,161 @@
+"""Why: a whole answer and a stream are made of the same documents, so that both are read by one reader.
+
+A prompt that is blocked has no candidate but a reason: it becomes one answer, empty and filtered. Asked without
+`alt=sse`, or by a proxy's whim, a stream is a JSON list of its documents; it is read as the one answer that it is.
+
+Source: https://ai.google.dev/api/generate-content#generatecontentresponse
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from providers.contract import Call, Decoded, Kind, ProviderError, Usage
+from providers.document import dumps, excerpt, loads
+
+from . import counts, faults
+from .candidate import Candidate, Document
+from .logprobs import logprobs_of
+
+MAX_CANDIDATES = 128
+
+
+class Reader:
+    """Reads an answer's documents one after the other. `head` is what every chunk of it says."""
+
+    __slots__ = ("_found", "call", "candidates", "head", "usage")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.usage = Usage()
+        self.candidates: dict[int, Candidate] = {}
+        self.head: Document = {"id": "", "created": 0, "model": call.model}
+        self._found: Document = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every candidate that was begun has ended."""
+        return bool(self.candidates) and all(each.reason is not None for each in self.candidates.values())
+
+    def read(self, document: Document) -> Iterable[tuple[int, Document, Document | None]]:
+        """Each candidate's news in this document: its index, its delta, its logprobs. Raises `ProviderError`."""
+        if document.get("error"):
+            raise faults.from_document(document)
+        self._note(document)
+        rows = document.get("candidates")
+        rows = [each for each in rows if isinstance(each, dict)] if isinstance(rows, list) else []
+        for row in rows:
+            index = row.get("index") if type(row.get("index")) is int else 0
+            yield index, self._candidate(index).take(row), logprobs_of(row.get("logprobsResult"))
+        feedback = document.get("promptFeedback")
+        if not rows and isinstance(feedback, dict) and (reason := feedback.get("blockReason")):
+            self._candidate(0).end(f"BLOCKED_{reason}" if isinstance(reason, int) else str(reason))
+            yield 0, {}, None
+
+    def told_usage(self) -> Document | None:
+        """OpenAI's usage object, None where the provider has told none."""
+        if self.usage.source == "none":
+            return None
+        return counts.written(self._found, self.usage, self.call.pricing)
+
+    def _candidate(self, index: int) -> Candidate:
+        if index not in self.candidates:
+            if len(self.candidates) >= MAX_CANDIDATES:
+                raise ProviderError(Kind.BROKEN, "The provider's answer has too many candidates.")
+            self.candidates[index] = Candidate(str(self.head["id"]), index)
+        return self.candidates[index]
+
+    def _note(self, document: Document) -> None:
+        for name, ours in (("responseId", "id"), ("modelVersion", "model")):
+            if isinstance(value := document.get(name), str) and value:
+                self.head[ours] = value
+        self.head["created"] = self.head["created"] or _seconds(document.get("createTime"))
+        if isinstance(found := document.get("usageMetadata"), dict):
+            self._found.update({name: found[name] for name in found.keys() & counts.FIELDS})
+            counts.read(self._found, self.usage)
+
+
+def response(call: Call, body: bytes) -> Decoded:
+    """A whole answer as OpenAI's. Raises `ProviderError` for what is none."""
+    reader = Reader(call)
+    messages: dict[int, Document] = {}
+    told: dict[int, list[Any]] = {}
+    for document in _documents(body):
+        for index, delta, logprobs in reader.read(document):
+            _gather(messages.setdefault(index, {}), delta)
+            told.setdefault(index, []).extend((logprobs or {}).get("content", ()))
+    if not reader.candidates:
+        raise ProviderError(Kind.BROKEN, "The provider's answer holds no candidates.", raw=excerpt(body))
+    if not reader.finished and (body.lstrip()[:1] == b"[" or not any(messages.values())):
+        raise ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.", raw=excerpt(body))
+    choices = []
+    for index, candidate in sorted(reader.candidates.items()):
+        _gather(messages[index], candidate.rest())
+        choice = {"index": index, "message": _message(messages[index]), "finish_reason": candidate.finish}
+        choice |= {"native_finish_reason": candidate.reason}
+        choice["logprobs"] = {"content": told[index]} if told[index] else None
+        choices.append(choice)
+    answer = {**reader.head, "object": "chat.completion", "choices": choices}
+    if (usage := reader.told_usage()) is not None:
+        answer["usage"] = usage
+    return Decoded(encoded(answer), reader.usage)
+
+
+def encoded(document: Document) -> bytes:
+    try:
+        return dumps(document)
+    except RecursionError:
+        raise ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.") from None
+
+
+def _documents(body: bytes) -> list[Document]:
+    try:
+        found = loads(body)
+    except ValueError:
+        raise ProviderError(Kind.BROKEN, "The provider's answer is not JSON.", raw=excerpt(body)) from None
+    listed = found if isinstance(found, list) else [found]
+    if not all(isinstance(each, dict) for each in listed):
+        raise ProviderError(Kind.BROKEN, "The provider's answer is not a JSON object.", raw=excerpt(body))
+    return listed
+
+
+def _gather(message: Document, delta: Document) -> None:
+    """Add what is new to what is there, piece by piece; `_message` joins the pieces."""
+    for name, value in delta.items():
+        if name == "gemini":
+            message.setdefault("gemini", {"parts": []})["parts"] += value["parts"]
+        elif name == "audio":
+            message.setdefault("audio", {**value, "data": ""})["data"] += value["data"]
+        elif isinstance(value, str):
+            message.setdefault(name, []).append(value)
+        else:
+            message.setdefault(name, []).extend(value)
+
+
+def _message(gathered: Document) -> Document:
+    message: Document = {"role": "assistant", "content": None, **gathered}
+    for name in ("content", "reasoning_content"):
+        if isinstance(message.get(name), list):
+            message[name] = "".join(message[name])
+    if "tool_calls" in message:
+        message["tool_calls"] = _whole_calls(message["tool_calls"])
+    return message
+
+
+def _whole_calls(pieces: list[Document]) -> list[Document]:
+    calls: dict[int, Document] = {}
+    for piece in pieces:
+        index = piece.pop("index")
+        if index in calls:
+            calls[index]["function"]["arguments"] += piece["function"]["arguments"]
+        else:
+            calls[index] = piece
+    return [calls[index] for index in sorted(calls)]
+
+
+def _seconds(value: Any) -> int:
+    """Vertex says when the answer was made; the Gemini API does not, and then 0 is told."""
+    try:
+        return int(datetime.fromisoformat(value).timestamp()) if isinstance(value, str) else 0
+    except (ValueError, OverflowError):
+        return 0

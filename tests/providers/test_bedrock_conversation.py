@@ -1,0 +1,264 @@
+"""How a conversation is told to Bedrock."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from providers.bedrock import BedrockWire
+from providers.contract import Call
+from tests.providers.bedrock_asking import (
+    CALLED,
+    CLAUDE,
+    MARK,
+    PNG,
+    POINT,
+    RESULT,
+    TOOLS,
+    USER,
+    parts,
+    refused,
+    sent,
+    turns,
+)
+
+# --- the conversation -------------------------------------------------------------------------------------------
+
+
+def test_system_text_stands_apart() -> None:
+    """Developer messages are system text, wherever they stand."""
+    body = sent(
+        {"role": "system", "content": "a"}, USER, {"role": "developer", "content": [{"type": "text", "text": "b"}]}
+    )
+    assert body == {
+        "messages": [{"role": "user", "content": [{"text": "hi"}]}],
+        "system": [{"text": "a"}, {"text": "b"}],
+    }
+
+
+def test_a_tool_loop_goes_there_and_back() -> None:
+    """Results, in whatever order, open the next user's turn; a mark stays behind its result."""
+    second = {"id": "t2", "type": "function", "function": {"name": "g", "arguments": ""}}
+    called = {**CALLED, "content": "wait", "tool_calls": [*CALLED["tool_calls"], second]}
+    later = {"role": "tool", "tool_call_id": "t2", "name": "g", "content": [{"type": "text", "text": "x", **MARK}]}
+    assert turns(USER, called, {"role": "user", "content": "hurry"}, later, RESULT) == [
+        ("user", [{"text": "hi"}]),
+        (
+            "assistant",
+            [
+                {"text": "wait"},
+                {"toolUse": {"toolUseId": "t1", "name": "f", "input": {"a": 1}}},
+                {"toolUse": {"toolUseId": "t2", "name": "g", "input": {}}},
+            ],
+        ),
+        (
+            "user",
+            [
+                {"toolResult": {"toolUseId": "t2", "content": [{"text": "x"}]}},
+                POINT,
+                {"toolResult": {"toolUseId": "t1", "content": [{"text": "done"}]}},
+                {"text": "hurry"},
+            ],
+        ),
+    ]
+
+
+@pytest.mark.parametrize("content", [{"n": 1}, 5, [1, 2]])
+def test_a_result_that_is_no_text_is_json(content: Any) -> None:
+    """It needs no translation."""
+    (_, _, (_, blocks)) = turns(USER, CALLED, {**RESULT, "content": content})
+    assert blocks == [{"toolResult": {"toolUseId": "t1", "content": [{"json": content}]}}]
+
+
+def test_ids_are_made_fit_and_stay_apart() -> None:
+    """Other providers have longer ones, and put bars into them."""
+    ids = ["call_1|fc.2", "x" * 80, "x" * 81]
+    called = {**CALLED, "tool_calls": [{**CALLED["tool_calls"][0], "id": each} for each in ids]}
+    (_, (_, calls), (_, results)) = turns(USER, called, *({**RESULT, "tool_call_id": each} for each in ids))
+    made = [block["toolUse"]["toolUseId"] for block in calls]
+    assert made == [block["toolResult"]["toolUseId"] for block in results]
+    assert made[0] == "call_1_fc_2"
+    assert len(set(made)) == 3
+
+
+def test_thinking_is_given_back_with_its_signature() -> None:
+    """As answers tell it; what nobody signed, or another signed, is left out."""
+    details = [
+        {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1", "index": 0},
+        {"type": "reasoning.encrypted", "data": "QUJD", "index": 1},
+        {"type": "reasoning.text", "text": "unsigned"},
+        {"type": "reasoning.text", "text": "x", "signature": "s", "format": "google-gemini-v1"},
+    ]
+    told = {**CALLED, "reasoning_content": "hm", "reasoning_details": details}
+    (_, (_, blocks), _) = turns(USER, told, RESULT)
+    assert blocks[:-1] == [
+        {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+        {"reasoningContent": {"redactedContent": "QUJD"}},
+    ]
+
+
+def test_unsigned_reasoning_is_left_out() -> None:
+    """Models refuse it; and a message of reasoning alone, too."""
+    details = [{"type": "reasoning.text", "text": "hm"}]
+    told = {"role": "assistant", "content": "x", "reasoning_content": "hm", "reasoning_details": details}
+    assert turns(USER, told, model="us.deepseek.r1-v1:0")[1] == ("assistant", [{"text": "x"}])
+    alone = {"role": "assistant", "content": "", "reasoning_details": [{**details[0], "signature": "s"}]}
+    assert turns(USER, alone, USER) == [("user", [{"text": "hi"}, {"text": "hi"}])]
+
+
+def test_blocks_that_an_answer_carried_are_sent_as_they_were() -> None:
+    """In place of all else in the message."""
+    content = [
+        {"text": "a"},
+        {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+        {"text": "b"},
+    ]
+    told = {"role": "assistant", "content": "ab", "bedrock": {"content": content}}
+    assert turns(USER, told)[1] == ("assistant", content)
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "wizard", "content": "x"}, "messages[0].role"),
+        ({"role": "user", "content": "x", "name": "Bob"}, "messages[0].name"),
+        ({"role": "user", "content": [{"type": "hologram"}]}, "messages[0].content[0]"),
+        ({"role": "user", "content": 5}, "messages[0].content"),
+        ({"role": "assistant", "content": "x", "audio": {"id": "a"}}, "messages[0].audio"),
+        ({**CALLED, "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{"}}]},
+         "messages[0].tool_calls[0].function.arguments"),
+        ({**CALLED, "tool_calls": [{"function": {"name": "f"}}]}, "messages[0].tool_calls[0].id"),
+        ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
+    ],
+)  # fmt: skip
+def test_what_a_message_cannot_hold_is_refused_by_name(message: dict[str, Any], field: str) -> None:
+    """Never dropped in silence."""
+    assert refused(message) == field
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_sent_as_bytes_with_a_format() -> None:
+    """Pictures, films, sounds and documents; two of one name are told apart."""
+    pdf = {"type": "file", "file": {"filename": "my_report.v2.pdf", "file_data": "data:application/pdf;base64,QUJD"}}
+    made = parts(
+        {"type": "image_url", "image_url": {"url": PNG, "detail": "high"}, **MARK},
+        {"type": "image_url", "image_url": "data:image/jpg;base64,QUJD"},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,QUJD"}},
+        {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "mp3"}},
+        pdf,
+        pdf,
+        {"type": "text", "text": ""},
+    )
+    source = {"source": {"bytes": "QUJD"}}
+    assert made == [
+        {"image": {"format": "png", **source}},
+        POINT,
+        {"image": {"format": "jpeg", **source}},
+        {"video": {"format": "mp4", **source}},
+        {"audio": {"format": "mp3", **source}},
+        {"document": {"name": "my report v2", "format": "pdf", **source}},
+        {"document": {"name": "my report v2 (2)", "format": "pdf", **source}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,QUJD"}}, "image_url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,abc"}}, "image_url"),
+        ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "image_url"),
+        ({"type": "image_url", "image_url": {}}, "image_url.url"),
+        ({"type": "file", "file": {"file_id": "f"}}, "file.file_id"),
+        ({"type": "file", "file": {"file_data": "data:application/zip;base64,QUJD"}}, "file"),
+    ],
+)
+def test_what_is_no_file_there_is_refused_by_name(part: dict[str, Any], field: str) -> None:
+    """So are addresses that nobody fetches."""
+    assert refused({"role": "user", "content": [part]}) == f"messages[0].content[0].{field}"
+
+
+def test_a_part_may_be_a_block_of_converse() -> None:
+    """What OpenAI has no form for."""
+    guarded = {"guardContent": {"text": {"text": "x", "qualifiers": ["query"]}}}
+    assert parts({"type": "guardContent", **guarded}) == [guarded]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_objects_in_s3_are_refused(inside: bool) -> None:
+    """Bedrock would read them with the gateway's identity, whoever asks."""
+    image = {"image": {"format": "png", "source": {"s3Location": {"uri": "s3://bucket/key"}}}}
+    part = {"type": "image", **image}
+    asked = {**RESULT, "content": [part]} if inside else {"role": "user", "content": [part]}
+    assert refused(asked) == "messages"
+    assert refused(USER, bedrock={"messages": [{"role": "user", "content": [image]}]}) == "messages"
+    made = BedrockWire(s3=True).request(Call(CLAUDE, {"messages": [asked]}))
+    assert b"s3Location" in made.body
+
+
+# --- any conversation -------------------------------------------------------------------------------------------
+
+TEXT = st.text(min_size=1, max_size=8)
+USERS = st.lists(
+    TEXT.map(lambda text: {"type": "text", "text": text}) | st.just({"type": "image_url", "image_url": {"url": PNG}}),
+    min_size=1,
+    max_size=3,
+).map(lambda content: [{"role": "user", "content": content}])
+CALLS = st.lists(st.dictionaries(TEXT, st.integers(-9, 9) | TEXT, max_size=2), min_size=1, max_size=3)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A question and an answer, by way of tools or at once."""
+    asked = draw(USERS)
+    number = draw(st.integers(0, 10**6))
+    loop: list[dict[str, Any]] = []
+    if draw(st.booleans()):
+        inputs = draw(CALLS)
+        ids = [f"t{number}_{index}" for index in range(len(inputs))]
+        functions = [{"name": "f", "arguments": json.dumps(each)} for each in inputs]
+        calls = [{"id": i, "type": "function", "function": f} for i, f in zip(ids, functions, strict=True)]
+        results = [{"role": "tool", "tool_call_id": each, "content": draw(TEXT)} for each in ids]
+        loop = [{"role": "assistant", "content": None, "tool_calls": calls}, *draw(st.permutations(results))]
+    return [*asked, *loop, {"role": "assistant", "content": draw(TEXT)}]
+
+
+@given(talk=st.lists(exchanges(), min_size=1, max_size=3))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_conversation_loses_anything(talk: list[list[dict[str, Any]]]) -> None:
+    """Each text, picture, call and result comes out of what botocore's model accepts, in order."""
+    messages = [message for exchange in talk for message in exchange]
+    body = sent(*messages, tools=TOOLS)
+    assert _told(body["messages"]) == _meant(messages)
+    roles = [turn["role"] for turn in body["messages"]]
+    assert all(first != second for first, second in pairwise(roles))
+
+
+def _meant(messages: list[dict[str, Any]]) -> list[Any]:
+    found: list[Any] = []
+    for message in messages:
+        if message["role"] == "tool":
+            found.append(["result", message["tool_call_id"], message["content"]])
+            continue
+        content = message["content"] or []
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            found.append(part.get("text") or "png")
+        for call in message.get("tool_calls", ()):
+            found.append([call["id"], json.loads(call["function"]["arguments"])])
+    return found
+
+
+def _told(made: list[dict[str, Any]]) -> list[Any]:
+    found: list[Any] = []
+    for block in (block for turn in made for block in turn["content"]):
+        if "toolUse" in block:
+            found.append([block["toolUse"]["toolUseId"], block["toolUse"]["input"]])
+        elif "toolResult" in block:
+            found.append(["result", block["toolResult"]["toolUseId"], block["toolResult"]["content"][0]["text"]])
+        else:
+            found.append(block.get("text") or block["image"]["format"])
+    return found

@@ -1,0 +1,140 @@
+"""The OpenAI request that a recorded Converse request is the translation of, and what of both has to be equal."""
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from tests.wire.recordings import Case, Document
+
+MEDIA = {"pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
+
+
+def model_of(case: Case, path: str) -> str:
+    """The model that a recorded path names."""
+    return unquote(path.removeprefix("/model/").rpartition("/")[0]) if path else case.id
+
+
+def canonical(body: Document) -> Document:
+    """The equivalent request in OpenAI's words."""
+    config = body.get("inferenceConfig") or {}
+    document = {
+        "messages": [*_system(body.get("system")), *(each for turn in body["messages"] for each in _messages(turn))],
+        "max_tokens": config.get("maxTokens"),
+        "temperature": config.get("temperature"),
+        "top_p": config.get("topP"),
+        "stop": config.get("stopSequences"),
+        "tools": _tools((body.get("toolConfig") or {}).get("tools")),
+        "tool_choice": _choice((body.get("toolConfig") or {}).get("toolChoice")),
+        "response_format": _format(body.get("outputConfig")),
+        "thinking": (body.get("additionalModelRequestFields") or {}).get("thinking"),
+        "bedrock": {"guardrailConfig": body["guardrailConfig"]} if "guardrailConfig" in body else None,
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def comparable(body: Document) -> Document:
+    """A Converse body with what means the same made the same: empty objects, defaults, neighbouring turns."""
+    found: Document = {name: value for name, value in body.items() if value not in ({}, [])}
+    turns: list[Document] = []
+    for turn in found["messages"]:
+        content = [_plain(block) for block in turn["content"]]
+        if turns and turns[-1]["role"] == turn["role"]:
+            turns[-1]["content"] += content
+        else:
+            turns.append({"role": turn["role"], "content": content})
+    found["messages"] = turns
+    if schema := found.get("outputConfig", {}).get("textFormat", {}).get("structure", {}).get("jsonSchema"):
+        found["outputConfig"] = {**schema, "schema": json.loads(schema["schema"])}
+    return found
+
+
+def _plain(block: Document) -> Document:
+    if result := block.get("toolResult"):
+        return {"toolResult": {name: value for name, value in result.items() if name != "status"}}
+    return block
+
+
+def _system(blocks: list[Document] | None) -> list[Document]:
+    return [{"role": "system", "content": _parts(blocks)}] if blocks else []
+
+
+def _messages(turn: Document) -> list[Document]:
+    if turn["role"] == "assistant":
+        return [_assistant(turn["content"])]
+    results = [block["toolResult"] for block in turn["content"] if "toolResult" in block]
+    rest = [block for block in turn["content"] if "toolResult" not in block]
+    told = [
+        {"role": "tool", "tool_call_id": each["toolUseId"], "content": _result(each["content"])} for each in results
+    ]
+    return [*told, *([{"role": "user", "content": _parts(rest)}] if rest else [])]
+
+
+def _result(content: list[Document]) -> Any:
+    return _parts(content)
+
+
+def _assistant(blocks: list[Document]) -> Document:
+    message: Document = {"role": "assistant", "content": _parts([block for block in blocks if "text" in block])}
+    if calls := [block["toolUse"] for block in blocks if "toolUse" in block]:
+        message["tool_calls"] = [_call(call) for call in calls]
+    if thoughts := [block["reasoningContent"]["reasoningText"] for block in blocks if "reasoningContent" in block]:
+        message["reasoning_details"] = [{"type": "reasoning.text", **thought} for thought in thoughts]
+    return message
+
+
+def _call(call: Document) -> Document:
+    function = {"name": call["name"], "arguments": json.dumps(call["input"])}
+    return {"id": call["toolUseId"], "type": "function", "function": function}
+
+
+def _parts(blocks: list[Document]) -> list[Document]:
+    parts: list[Document] = []
+    for block in blocks:
+        if "cachePoint" in block:
+            parts[-1] = {**parts[-1], "cache_control": {"type": "ephemeral"}}
+        else:
+            parts.append(_part(block))
+    return parts
+
+
+def _part(block: Document) -> Document:
+    kind, value = next(iter(block.items()))
+    if kind == "text":
+        return {"type": "text", "text": value}
+    if kind == "image" and "bytes" in value["source"]:
+        return {"type": "image_url", "image_url": {"url": _data(f"image/{value['format']}", value)}}
+    if kind == "document" and "bytes" in value["source"]:
+        file = {"filename": f"{value['name']}.{value['format']}", "file_data": _data(MEDIA[value["format"]], value)}
+        return {"type": "file", "file": file}
+    return {"type": kind, **block}
+
+
+def _data(media_type: str, value: Document) -> str:
+    return f"data:{media_type};base64,{value['source']['bytes']}"
+
+
+def _tools(tools: list[Document] | None) -> list[Document] | None:
+    found: list[Document] = []
+    for tool in tools or ():
+        if "cachePoint" in tool:
+            found[-1] = {**found[-1], "cache_control": {"type": "ephemeral"}}
+            continue
+        spec = tool["toolSpec"]
+        named = {name: spec[name] for name in ("name", "description", "strict") if name in spec}
+        found.append({"type": "function", "function": {**named, "parameters": spec["inputSchema"]["json"]}})
+    return found or None
+
+
+def _choice(choice: Document | None) -> Any:
+    if not choice:
+        return None
+    if "tool" in choice:
+        return {"type": "function", "function": {"name": choice["tool"]["name"]}}
+    return "auto" if "auto" in choice else "required"
+
+
+def _format(config: Document | None) -> Document | None:
+    if not config:
+        return None
+    found = config["textFormat"]["structure"]["jsonSchema"]
+    return {"type": "json_schema", "json_schema": {**found, "schema": json.loads(found["schema"]), "strict": True}}
