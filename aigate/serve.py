@@ -31,6 +31,7 @@ def config(settings: Settings, app: ASGIApp | str = "aigate.app:create") -> uvic
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=round(settings.shutdown_timeout),

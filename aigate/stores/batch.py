@@ -10,7 +10,7 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from middleware.faults import StoreUnavailable
 
@@ -57,9 +57,8 @@ class Batch(Generic[Item, Result]):
         while self._waiting:
             count = min(self._size, len(self._waiting))
             await self._write_one([self._waiting.popleft() for _ in range(count)])
-        self._running -= {
-            asyncio.current_task()
-        }  # here, not in a callback: what a waiter submits next needs the lane
+        # Here and not in a callback: what a waiter submits next needs the lane.
+        self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _write_one(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:

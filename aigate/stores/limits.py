@@ -36,7 +36,7 @@ for i, key in ipairs(KEYS) do
   if full - now > window + 1 then
     answers[i] = {0, full - interval - now, full - window - now}
   else
-    redis.call('SET', key, string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+    redis.call('SET', key, string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
     answers[i] = {1, full - now, 0}
   end
   answers[i][2] = math.ceil(answers[i][2])
