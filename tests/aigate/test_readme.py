@@ -1,11 +1,14 @@
 """The README is the manual: what it must hold, it holds, and what it names, there is."""
 
+import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from aigate import cli, endpoints
 from aigate.operations import PATHS
 from aigate.settings import setting_fields, variable_of
 from middleware.faults import Fault
@@ -16,12 +19,23 @@ from tests.running import RunningGateway
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
-ASKED = sorted(set(re.findall(r"curl -\S+ http://127\.0\.0\.1:8000(/\S*)", COMMANDS)))
+ASKED = sorted(set(re.findall(r"curl -\S+ \"?http://127\.0\.0\.1:8000(/[^\s\"]*)", COMMANDS)))
+ENDPOINTS = sorted(value for value in vars(endpoints).values() if isinstance(value, str) and value.startswith("/v1/"))
 
 
 def faults(root: type[Fault] = Fault) -> list[type[Fault]]:
     """Every fault there is."""
     return [root, *(each for child in root.__subclasses__() for each in faults(child))]
+
+
+def commands(parser: argparse.ArgumentParser, name: str = "aigate") -> Iterator[str]:
+    """Every command that does something, such as `aigate keys create`."""
+    nested = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if parser.get_default("run") or not nested:
+        yield name
+    for choices in nested:
+        for word, each in choices.items():
+            yield from commands(each, f"{name} {word}")
 
 
 def metrics() -> list[str]:
@@ -37,6 +51,7 @@ def test_every_provider_stands_in_it(row: Provider) -> None:
     (line,) = [line for line in README.splitlines() if line.startswith(f"| `{row.name}` |")]
     variable = f"{row.name.upper()}_{'API_KEY' if row.requires_key else 'BASE_URL'}"
     assert row is ECHO or f"`{variable}`" in line
+    assert row.base_url or re.search(r"_(BASE_URL|ENDPOINT)`", line)
     assert line.endswith(f"| {row.on_disconnect} |")
 
 
@@ -68,11 +83,33 @@ def test_operations_stand_in_it(path: str) -> None:
     assert f"`{path}`" in README
 
 
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_endpoints_stand_in_it(path: str) -> None:
+    """Each with a command that can be copied."""
+    assert path in {asked.partition("?")[0] for asked in ASKED}
+
+
+@pytest.mark.parametrize("command", [*commands(cli._parser())])
+def test_commands_stand_in_it(command: str) -> None:
+    """What an operator can do, the manual says."""
+    assert re.search(rf"{command}\b", README)
+
+
+def test_no_command_is_made_up() -> None:
+    """Copied from here, none meets a usage message."""
+    known = set(commands(cli._parser()))
+    told = [match.split() for match in re.findall(r"^aigate [\w-]+(?: [\w-]+)?", COMMANDS, re.MULTILINE)]
+    assert told
+    assert [words for words in told if not {" ".join(words), " ".join(words[:2])} & known] == []
+
+
 async def test_every_path_that_curl_asks_exists(gateway: RunningGateway) -> None:
     """Copied from here, no command meets a 404 or 405."""
-    assert len(ASKED) == 6
+    assert len(ASKED) == 11
     for path in ASKED:
-        method = "POST" if path.endswith("/completions") else "GET"
+        if "$" in path:  # names something of the reader's own
+            continue
+        method = "POST" if path.endswith(("/completions", "/embeddings")) else "GET"
         response = await gateway.client.request(method, path)
         assert response.status_code in (200, 400), path
 

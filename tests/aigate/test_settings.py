@@ -11,9 +11,11 @@ from providers.catalog import ENVIRONMENT, ROWS
 EXAMPLE = (Path(__file__).resolve().parent.parent.parent / ".env.example").read_text()
 SHOWN = dict(re.findall(r"^# ([A-Z][A-Z0-9_]*)=(.*)$", EXAMPLE, re.MULTILINE))
 VARIABLES = {variable_of(item): item for item in setting_fields()}
-OF_PROVIDERS = {name for name in ENVIRONMENT if "<" not in name} | {
-    f"{row.name.upper()}_{'API_KEY' if row.requires_key else 'BASE_URL'}" for row in ROWS
-}
+OF_PROVIDERS = (
+    {name for name in ENVIRONMENT if "<" not in name}
+    | {f"{row.name.upper()}_{'API_KEY' if row.requires_key else 'BASE_URL'}" for row in ROWS}
+    | {"VERTEX_BASE_URL"}
+)
 
 
 def read(**variables: str) -> Settings:
