@@ -5,6 +5,7 @@ Modules are imported by the command that needs them: a server does not load the 
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -32,8 +33,12 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments, Settings.read())
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `aigate prices show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (CommandError, SettingsError) as error:
         sys.exit(f"aigate: {error}")
     except StoreUnavailable as error:
@@ -99,7 +104,6 @@ def _dev(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> None:
-    import os
 
     from aigate import logs
     from aigate.serve import serve

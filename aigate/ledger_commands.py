@@ -5,7 +5,6 @@
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -189,16 +188,9 @@ def _percent(part: Any, whole: Any) -> str:
 
 
 def _run(settings: Settings, work: Callable[[Database], Awaitable[Any]]) -> Any:
-    """Run it; whoever reads us may leave early (`aigate ledger | head`)."""
     from aigate.cli import with_database
 
-    try:
-        result = with_database(settings, work)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    return result
+    return with_database(settings, work)
 
 
 def _say(line: str) -> None:

@@ -37,6 +37,8 @@ FAULTS: dict[Kind, type[Fault]] = {
     Kind.FAILED: ProviderFault,
     Kind.BROKEN: ProviderBroken,
 }
+SHORTEST_SECRET = 8
+"""Characters of a key that is looked for in a provider's words: a shorter one is no secret, and would be anywhere."""
 MAY_HAVE_COST = {Kind.TIMEOUT, Kind.BROKEN}
 """Failures after which the provider may still charge; it charges for no answer with an error status."""
 
@@ -92,4 +94,4 @@ def _metadata(error: ProviderError, provider: Provider) -> dict[str, Any]:
 
 def _masked(text: str, secret: str) -> str:
     """The text without our key for the provider: some quote what they were sent."""
-    return text.replace(secret, "***") if secret else text
+    return text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text

@@ -49,12 +49,19 @@ class Resolver:
         if provider is None or not model:
             raise ModelNotFound(f"There is no provider of the model '{model_name}' here.", param="model")
         if not provider.configured:
-            variable = provider.name.upper().replace("-", "_")
-            missing = f"{variable}_API_KEY" if provider.requires_key else f"{variable}_BASE_URL"
             raise ProviderNotConfigured(
-                f"The provider '{provider.name}' is not set up here: its operator sets {missing}.", param="model"
+                f"The provider '{provider.name}' is not set up here: its operator sets {_missing(provider)}.",
+                param="model",
             )
         return provider, model
+
+
+def _missing(provider: Provider) -> str:
+    prefix = provider.name.upper().replace("-", "_")
+    names = [f"{prefix}_BASE_URL"] if not provider.base_url else []
+    if provider.requires_key and not provider.api_key:
+        names.append(f"{prefix}_API_KEY")
+    return " and ".join(names)
 
 
 def _plain(name: object) -> str:

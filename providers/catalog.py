@@ -135,7 +135,7 @@ ROWS = (
         auth_header="x-goog-api-key",
         auth_scheme="",
     ),
-    Provider("vertex", "", GeminiWire(), lists=False),
+    Provider("vertex", "", GeminiWire(buckets=False), lists=False),
     Provider("bedrock", f"https://bedrock-runtime.{AWS_REGION}.amazonaws.com", BedrockWire(), lists=False),
     Provider(
         "azure", "", azure.AzureWire(), auth_header="api-key", auth_scheme="", on_disconnect="cancel", lists=False

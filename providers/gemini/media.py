@@ -33,10 +33,14 @@ _PDF = "application/pdf"
 
 @dataclass(slots=True)
 class Media:
-    """Makes parts of files, for one request. `missing`: what had to be fetched and was not, and its field."""
+    """Makes parts of files, for one request.
+
+    `buckets`: `gs://` URIs may be passed on. `missing`: what had to be fetched and was not, and its field.
+    """
 
     model: str
     fetched: Mapping[str, tuple[str, bytes]]
+    buckets: bool = True
     missing: dict[str, str] = field(default_factory=dict)
 
     def part(self, source: Mapping[str, Any], place: str) -> Part:
@@ -57,6 +61,8 @@ class Media:
         if url[:5].lower() == "data:":
             return _embedded(url, place)
         known = stated or _guessed(_path(url))
+        if url.startswith("gs://") and not self.buckets:
+            raise refused(place, "may not name a bucket: Google would read it as this gateway, not as you.")
         if url.startswith(_GOOGLE):
             return _file_data(url, known or default)
         if url.startswith(_YOUTUBE):

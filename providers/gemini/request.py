@@ -73,14 +73,14 @@ _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 245
 _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH"}
 
 
-def translated(call: Call) -> tuple[Document, dict[str, str]]:
+def translated(call: Call, *, buckets: bool = True) -> tuple[Document, dict[str, str]]:
     """The request's body, and the URLs still to be fetched for it with the field that each stands in.
 
     Raises `ProviderError` naming what cannot be expressed.
     """
     own = _own(call.document)
     tolerance = Tolerance(ESCAPES[0], own.pop("lenient", False) is True)
-    media = Media(call.model, call.fetched)
+    media = Media(call.model, call.fetched, buckets)
     talk = Conversation(call.model, tolerance, media)
     talk.read(call.document.get("messages"))
     body: Document = {"contents": talk.contents}

@@ -22,12 +22,16 @@ _JSON = ((b"content-type", b"application/json"),)
 
 @dataclass(frozen=True, slots=True)
 class GeminiWire:
-    """generateContent and streamGenerateContent. `models_path` lists the models."""
+    """generateContent and streamGenerateContent. `models_path` lists the models.
+
+    `buckets`: a caller may name files in Google's storage. Off where the gateway's own identity would read them.
+    """
 
     models_path: str = "/models?pageSize=1000"
+    buckets: bool = True
 
     def request(self, call: Call) -> WireRequest:
-        body, missing = translated(call)
+        body, missing = translated(call, buckets=self.buckets)
         if missing:
             url, place = next(iter(missing.items()))
             raise refused(place, f"the file at {url[:200]!r} has not been fetched.")
@@ -35,7 +39,7 @@ class GeminiWire:
 
     def remote(self, call: Call) -> Mapping[str, str]:
         """The URLs whose files the request needs in `call.fetched`, each with the field that it stands in."""
-        return translated(call)[1] if holds_media(call.document) else {}
+        return translated(call, buckets=self.buckets)[1] if holds_media(call.document) else {}
 
     def response(self, call: Call, body: bytes) -> Decoded:
         return answer.response(call, body)

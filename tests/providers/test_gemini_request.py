@@ -232,3 +232,12 @@ def test_the_escape_is_merged() -> None:
         assert body["generationConfig"] == {"temperature": 1, "topK": 1}
         assert body["tools"] == [{"googleSearch": {}}, {"urlContext": {}}]
         assert body["safetySettings"] == []
+
+
+def test_a_bucket_is_refused_where_our_own_identity_would_read_it() -> None:
+    """On Vertex, Google reads storage as the gateway: a caller may not point it there."""
+    part = {"type": "image_url", "image_url": {"url": "gs://somebody-elses/secret.png"}}
+    call = Call("gemini-2.5-flash", {"messages": [{"role": "user", "content": [part]}]})
+    with pytest.raises(ProviderError) as refusal:
+        GeminiWire(buckets=False).request(call)
+    assert (refusal.value.status, refusal.value.sent) == (400, False)
