@@ -1,11 +1,13 @@
 """Embeddings and plain completions: metered, limited and idempotent like chat."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
-from tests.running import RunningGateway
+from tests.running import RunningGateway, run_gateway, settings_of
 from tests.upstream import FakeProvider, answer_json, sse, stream
 
 EMBEDDED = {
@@ -71,6 +73,131 @@ async def test_bad_embeddings(
     response = await embed(gateway, document)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert provider.calls == []
+
+
+VECTORS = [[0.25, -0.5], [1.5, 0.125]]
+"""Numbers that a float32 holds as they are."""
+ELSEWHERE = [
+    (
+        "gemini:gemini-embedding-2",
+        "/v1beta/models/gemini-embedding-2:batchEmbedContents",
+        {"embeddings": [{"values": each} for each in VECTORS], "usageMetadata": {"promptTokenCount": 8}},
+        8,
+    ),
+    (
+        "gemini:gemini-embedding-001",
+        "/v1beta/models/gemini-embedding-001:batchEmbedContents",
+        {"embeddings": [{"values": each} for each in VECTORS]},
+        None,
+    ),
+    (
+        "vertex:text-embedding-005",
+        "/google/models/text-embedding-005:predict",
+        {"predictions": [{"embeddings": {"values": each, "statistics": {"token_count": 4}}} for each in VECTORS]},
+        8,
+    ),
+    (
+        "bedrock:amazon.titan-embed-text-v2:0",
+        "/bedrock/model/amazon.titan-embed-text-v2:0/invoke",
+        {"embedding": VECTORS[0], "inputTextTokenCount": 8},
+        8,
+    ),
+    (
+        "bedrock:cohere.embed-multilingual-v3",
+        "/bedrock/model/cohere.embed-multilingual-v3/invoke",
+        {"embeddings": {"float": VECTORS}, "response_type": "embeddings_by_type"},
+        None,
+    ),
+]
+"""A model, where it is asked, what it answers, and the tokens that it tells."""
+PRICE = """
+insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
+select provider, '*', 2500000000, 10000000000 from unnest(array['gemini', 'vertex', 'bedrock']) provider
+"""
+
+
+@pytest.fixture
+async def elsewhere(database_url: str, redis_url: str, provider: FakeProvider) -> AsyncIterator[RunningGateway]:
+    """A gateway on the fake provider as those that embed in languages of their own."""
+    root = provider.base_url.removesuffix("/v1")
+    variables = {
+        "GEMINI_API_KEY": "google-secret",
+        "GEMINI_BASE_URL": f"{root}/v1beta",
+        "VERTEX_API_KEY": "vertex-secret",
+        "VERTEX_BASE_URL": f"{root}/google",
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "BEDROCK_BASE_URL": f"{root}/bedrock",
+    }
+    async with run_gateway(settings_of(database_url, redis_url, provider.base_url, **variables)) as running:
+        await running.rows(PRICE)
+        yield running
+
+
+@pytest.mark.parametrize(("model", "path", "told", "tokens"), ELSEWHERE, ids=[each[0] for each in ELSEWHERE])
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+async def test_embeddings_elsewhere(
+    elsewhere: RunningGateway,
+    provider: FakeProvider,
+    model: str,
+    path: str,
+    told: dict[str, Any],
+    tokens: int | None,
+    encoding: Any,
+) -> None:
+    """OpenAI's SDK, which asks for base64 by itself, reads the vectors; the call is settled, estimated or not."""
+    provider.default = answer_json(told)
+    one = "titan" in model
+    options = {} if encoding is None else {"encoding_format": encoding}
+    async with openai.AsyncOpenAI(base_url=f"{elsewhere.url}/v1", api_key=elsewhere.key, max_retries=0) as client:
+        answer = await client.embeddings.create(model=model, input="Hello" if one else ["Hello", "you"], **options)
+    found = [each.embedding for each in answer.data]
+    if encoding == "base64":  # asked for by name, the SDK leaves it as it is
+        assert all(isinstance(each, str) for each in found)
+    else:
+        assert found == VECTORS[: 1 if one else 2]
+    (asked,) = provider.calls
+    assert asked.path == path
+    assert elsewhere.key not in str(asked.headers)
+    (row,) = await elsewhere.calls()
+    assert (row["state"], row["outcome"], row["output_tokens"]) == ("settled", "ok", 0)
+    if tokens is None:
+        assert (answer.usage, row["usage_source"]) == (None, "estimated")
+        assert row["input_tokens"] > 0
+    else:
+        assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (tokens, tokens)
+        assert (row["usage_source"], row["input_tokens"]) == ("provider", tokens)
+    assert row["billed_cost_nano"] == row["input_tokens"] * 2500
+
+
+@pytest.mark.parametrize(
+    ("document", "param"),
+    [
+        ({"model": "gemini:gemini-embedding-001", "input": [1, 2]}, "input"),
+        ({"model": "bedrock:amazon.titan-embed-text-v2:0", "input": ["a", "b"]}, "input"),
+        ({"model": "bedrock:amazon.titan-embed-text-v1", "dimensions": 256}, "dimensions"),
+        ({"model": "bedrock:cohere.embed-v4:0", "bedrock": {"texts": ["free"]}}, "bedrock.texts"),
+        ({"model": "bedrock:anthropic.claude-3"}, "model"),
+    ],
+)
+async def test_refused_elsewhere(
+    elsewhere: RunningGateway, provider: FakeProvider, document: dict[str, Any], param: str
+) -> None:
+    """What a provider's language cannot say is refused by name, and costs nothing."""
+    response = await embed(elsewhere, document)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    assert provider.calls == []
+    (row,) = await elsewhere.calls()
+    assert (row["state"], row["billed_cost_nano"]) == ("void", 0)
+
+
+async def test_failure_elsewhere(elsewhere: RunningGateway, provider: FakeProvider) -> None:
+    """A provider's refusal and an answer that is none are told as in a chat, and cost nothing."""
+    model = {"model": "bedrock:amazon.titan-embed-text-v2:0"}
+    provider.script.append(answer_json({"message": "slow"}, 429, "x-amzn-errortype: ThrottlingException"))
+    provider.script.append(answer_json({"embedding": [0.5, None]}))
+    assert [(await embed(elsewhere, model)).status_code for _ in range(2)] == [429, 502]
+    assert [row["billed_cost_nano"] for row in await elsewhere.calls()] == [0, 0]
 
 
 async def test_completion(gateway: RunningGateway, provider: FakeProvider) -> None:
