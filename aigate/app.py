@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from aigate import __version__, logs
 from aigate.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, endpoints
-from aigate.estimate import Estimator
+from aigate.estimate import PATIENCE, Estimator
 from aigate.generation import Generation
 from aigate.model_list import ModelList
 from aigate.operations import PATHS, Operations, Readiness
@@ -99,7 +99,9 @@ class Gateway:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        scope.get("state", {})["header_timeout"] = self._settings.header_timeout
+        state = scope.get("state", {})
+        state["header_timeout"] = self._settings.header_timeout
+        state["write_timeout"] = self._settings.write_timeout
         self.stores.replica.start()
         self.stores.tail.start()
         self._reaper = asyncio.create_task(self.stores.answers.reap_for_ever())
@@ -113,7 +115,7 @@ class Gateway:
     async def _close(self) -> None:
         """Let what was cancelled settle, write what is unwritten, then close everything."""
         stores = self.stores
-        deadline = time.monotonic() + self._settings.database_timeout
+        deadline = time.monotonic() + self._settings.database_timeout + PATIENCE
         while self._running and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
             await asyncio.sleep(0.01)
         await stores.ledger.stop()

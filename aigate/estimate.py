@@ -52,7 +52,8 @@ class Delivered:
     def text(self) -> str:
         """What the model wrote in the sample: content, reasoning and tool calls."""
         parts: list[str] = []
-        for line in b"".join(self._sample).split(b"\n"):
+        sample = b"".join(self._sample)
+        for line in [sample] if sample.lstrip().startswith(b"{") else sample.split(b"\n"):
             data = line.removeprefix(b"data: ")
             if data.startswith(b"{"):
                 _collect(data, parts)
@@ -171,7 +172,8 @@ def _collect_message(message: Mapping[str, Any], parts: list[str]) -> None:
         if isinstance(message.get(name), str):
             parts.append(message[name])
             break
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             parts += [text for key in ("name", "arguments") if isinstance(text := function.get(key), str)]

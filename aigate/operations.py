@@ -34,15 +34,20 @@ class Readiness:
     required: tuple[str, ...]
     _checked: float = field(default=float("-inf"), init=False)
     _states: dict[str, str] = field(default_factory=dict, init=False)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def look(self) -> tuple[bool, dict[str, str]]:
         """Whether this replica is ready, and the state of each store: `ok` or what is wrong."""
+        async with self._looking:
+            await self._refresh()
+        ready = all(self._states.get(name) == "ok" for name in self.required)
+        return ready, self._states
+
+    async def _refresh(self) -> None:
         if time.monotonic() - self._checked > CHECKED_FOR:
             states = await asyncio.gather(*(self._state(name) for name in self.checks))
             self._states = dict(zip(self.checks, states, strict=True))
             self._checked = time.monotonic()
-        ready = all(self._states.get(name) == "ok" for name in self.required)
-        return ready, self._states
 
     async def _state(self, name: str) -> str:
         before = self._states.get(name)

@@ -1,4 +1,4 @@
-"""uvicorn, with the bounds that it lacks: time for the head, size of the head, and a JSON answer to broken HTTP.
+"""uvicorn, with the bounds that it lacks: time for the head and for a client to read, size of the head, JSON answers.
 
 uvicorn's own time-outs begin after the first request and end with the next byte, so a client that sends one byte of
 a header, or of a body that was refused, would hold a connection for ever, and one that sends headers without end
@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from middleware.faults import CallerFault
 
 DEFAULT_HEADER_TIMEOUT = 10.0
+DEFAULT_WRITE_TIMEOUT = 60.0
 LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
 AROUND_A_HEADER = b": \r\n"
@@ -24,10 +25,14 @@ LARGEST_IGNORED = 64 * 1024 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds. The application sets `state["header_timeout"]` (seconds) at start-up."""
+    """uvicorn's HTTP protocol with bounds.
+
+    The application sets `state["header_timeout"]` and `state["write_timeout"]` (seconds) at start-up.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None
+    _stalled: asyncio.TimerHandle | None = None
     _head = 0
     _ignored = 0
 
@@ -39,8 +44,24 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._await_head()
 
+    def pause_writing(self) -> None:
+        """A client that does not read must not hold its call, nor who waits for the same answer."""
+        super().pause_writing()
+        timeout = float(self.app_state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
+        self._stalled = self.loop.call_later(timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._go_on()
         super().connection_lost(exc)
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True

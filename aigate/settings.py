@@ -102,6 +102,7 @@ class Settings:
     metrics_token: str = _setting("AIGATE_METRICS_TOKEN", _text, "", secret=True)
 
     header_timeout: float = _setting("AIGATE_HEADER_TIMEOUT", _number, 10.0)
+    write_timeout: float = _setting("AIGATE_WRITE_TIMEOUT", _number, 60.0)
     body_timeout: float = _setting("AIGATE_BODY_TIMEOUT", _number, 60.0)
     body_bytes: int = _setting("AIGATE_BODY_BYTES", _count, 32 * 1024 * 1024)
     key_cache_seconds: float = _setting("AIGATE_KEY_CACHE_SECONDS", _number, 5.0)

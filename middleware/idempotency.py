@@ -12,14 +12,14 @@ Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-head
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, adding_headers
 from middleware.claims import Claim, Held, Running, Taken, claim_of
 from middleware.exchange import Answer, Exchange, exchange_of
-from middleware.faults import CallerFault, Fault, IdempotencyConflict, IdempotencyKeyReused
+from middleware.faults import CallerFault, ClientDisconnected, Fault, IdempotencyConflict, IdempotencyKeyReused
 from middleware.live_answer import LiveAnswer, LiveAnswers
 
 RETRY_AFTER = 2.0
@@ -75,9 +75,9 @@ class Idempotency:
         if claim is None or (running is not None and not claim.joins(running.age)):
             await self.app(scope, receive, send)
         elif running is None:
-            await self._lead(claim, scope, send)
+            await self._lead(claim, scope, receive, send)
         else:
-            await self._follow(claim, running, exchange, send)
+            await self._follow(running, exchange, receive, send)
 
     async def _running(self, claim: Claim) -> LiveAnswer | None:
         """The answer that is made for this key here. Raises `IdempotencyKeyReused` if it is another request's.
@@ -91,18 +91,22 @@ class Idempotency:
                 raise _reused()
         return None
 
-    async def _follow(self, claim: Claim, running: LiveAnswer, exchange: Exchange, send: Send) -> None:
+    async def _follow(self, running: LiveAnswer, exchange: Exchange, receive: Receive, send: Send) -> None:
         if running.followers >= self.most_followers:
             raise IdempotencyConflict(
                 "Too many requests wait for the answer of this Idempotency-Key.", retry_after=RETRY_AFTER
             )
-        await _pass_on(running.follow(), exchange, _marked(send))
+        running.followers += 1
+        try:
+            await _while_there(receive, _pass_on(running.follow(), exchange, _marked(send)))
+        finally:
+            running.followers -= 1
 
-    async def _lead(self, claim: Claim, scope: Scope, send: Send) -> None:
+    async def _lead(self, claim: Claim, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the one on this replica that claims the key; others that come meanwhile follow."""
         live = self.live.begin(claim.org_id, claim.key, claim.request_id, claim.fingerprint)
         try:
-            await self._claim(claim, live, scope, send)
+            await self._claim(claim, live, scope, receive, send)
         except Fault as fault:
             live.end(fault)
             raise
@@ -110,7 +114,7 @@ class Idempotency:
             live.end()
             self.live.forget(claim.org_id, claim.key)
 
-    async def _claim(self, claim: Claim, live: LiveAnswer, scope: Scope, send: Send) -> None:
+    async def _claim(self, claim: Claim, live: LiveAnswer, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         while True:
             state = await self.store.claim(claim)
@@ -124,8 +128,9 @@ class Idempotency:
                 case Running(age=age) if not claim.joins(age):
                     await self.app(scope, _never_disconnected, live.tee(send))
                 case Running() as running:
+                    passing = _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
                     try:
-                        await _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
+                        await _while_there(receive, passing, needed=lambda: live.followers > 0)
                     except HolderGone:
                         continue
                 case Taken.OTHER_REQUEST:
@@ -171,10 +176,31 @@ class _Recording:
 
 
 async def _pass_on(messages: AsyncIterator[Message], exchange: Exchange, send: Send) -> None:
-    exchange.replayed = True
-    exchange.billed = 0
     async for message in messages:
+        exchange.replayed = True
+        exchange.billed = 0
         await send(message)
+
+
+async def _while_there(
+    receive: Receive, passing: Coroutine[Any, Any, None], *, needed: Callable[[], bool] = lambda: False
+) -> None:
+    """Pass an answer on until its end, or until its client has left and nobody else needs it."""
+    task, gone = asyncio.ensure_future(passing), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and not needed():
+            raise ClientDisconnected("The client left while it waited for the answer of its Idempotency-Key.")
+        await task
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _marked(send: Send) -> Send:

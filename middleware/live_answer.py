@@ -87,24 +87,22 @@ class LiveAnswer:
 
     async def follow(self) -> AsyncIterator[Message]:
         """The messages from the first to the last. Raises the fault that ended the answer instead."""
-        self.followers += 1
-        try:
-            while self.start is None:
+        while self.start is None:
+            await self._more()
+        if self.too_long and self.fault is not None:
+            raise self.fault
+        yield dict(self.start)
+        passed = 0
+        while passed < len(self._parts) or not self.ended:
+            if passed == len(self._parts):
                 await self._more()
-            yield dict(self.start)
-            passed = 0
-            while passed < len(self._parts) or not self.ended:
-                if passed == len(self._parts):
-                    await self._more()
-                    continue
-                body = b"".join(self._parts[passed:])
-                passed = len(self._parts)
-                yield {"type": BODY, "body": body, "more_body": True}
-            if self.fault is not None:
-                raise self.fault
-            yield {"type": BODY, "body": b"", "more_body": False}
-        finally:
-            self.followers -= 1
+                continue
+            body = b"".join(self._parts[passed:])
+            passed = len(self._parts)
+            yield {"type": BODY, "body": body, "more_body": True}
+        if self.fault is not None:
+            raise self.fault
+        yield {"type": BODY, "body": b"", "more_body": False}
 
     def answer(self, last: Message) -> Answer:
         """The whole answer, `last` being the message that has not been kept yet. Raises `CallerFault` if too long."""

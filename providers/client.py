@@ -213,7 +213,7 @@ class Upstream:
         self._decoder = decoder = self._provider.wire.stream(self._call)
         self.usage = decoder.usage
         try:
-            while not decoder.ended and (chunk := await self._next()) is not None:
+            while not (decoder.ended or decoder.failed) and (chunk := await self._next()) is not None:
                 if out := decoder.feed(chunk):
                     yield out
         except ProviderError:

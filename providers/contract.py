@@ -117,10 +117,12 @@ class Decoder(Protocol):
 
     `feed` and `close` return canonical SSE bytes, always whole events (possibly none: `b""`). `usage` is live.
     `ended` says that the provider's terminator has been seen: nothing of use follows, whether or not it hangs up.
+    `failed` is the error that the stream has carried, from when it was read: nothing follows it, either.
     """
 
     usage: Usage
     ended: bool
+    failed: ProviderError | None
 
     @property
     def finished(self) -> bool:

@@ -73,12 +73,12 @@ class OpenAIDecoder:
     __slots__ = (
         "_call",
         "_closed",
-        "_failed",
         "_finished",
         "_several",
         "_splitter",
         "_throttles_as_quota",
         "ended",
+        "failed",
         "usage",
     )
 
@@ -88,7 +88,7 @@ class OpenAIDecoder:
         self._call = call
         self._throttles_as_quota = throttles_as_quota
         self._splitter = Splitter()
-        self._failed: ProviderError | None = None
+        self.failed: ProviderError | None = None
         self._closed = False
         self._finished: dict[int, bool] = {}
         wanted = call.document.get("n")
@@ -100,8 +100,8 @@ class OpenAIDecoder:
         return self.ended or (bool(self._finished) and all(self._finished.values()))
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is not None:
+            raise self.failed
         if self.ended:
             return b""
         if self._splitter.plain(data) and (passed := self._untouched(data)) is not None:
@@ -112,12 +112,12 @@ class OpenAIDecoder:
         if self._closed:
             return b""
         out = b""
-        if self._failed is None and not self.ended:
+        if self.failed is None and not self.ended:
             out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self._failed is None and not self.finished:
-            self._failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is None and not self.finished:
+            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
+        if self.failed is not None:
+            raise self.failed
         self._closed = True
         return out + DONE
 
@@ -144,7 +144,7 @@ class OpenAIDecoder:
                 if self.ended:
                     break
         except ProviderError as error:
-            self._failed = error
+            self.failed = error
             if not any(out):
                 raise
         return b"".join(out)

@@ -30,6 +30,9 @@ UNAVAILABLE = (
     asyncpg.UndefinedTableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
 )
 """What says that the database is away, full, starting, stopping, or not yet migrated: try again later."""
 

@@ -19,7 +19,6 @@ from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.claims import Claim, Held, Running, Taken
 from middleware.exchange import Answer
-from middleware.faults import StoreUnavailable
 
 if TYPE_CHECKING:
     from aigate.stores.database import Connection
@@ -86,19 +85,19 @@ class PostgresIdempotency:
             future.add_done_callback(lambda done: self._keep_disowning(claim) if may_be_written(done) else None)
             raise
 
-    async def look(self, claim: Claim) -> Answer | Running | None:
-        """The state of a key that somebody else holds or held: `None` if nobody does, or a replica that is gone."""
+    async def look(self, claim: Claim) -> tuple[str, Answer | Running | None]:
+        """Whose the key is, by request id, and what has become of it: `None` if its holder is gone."""
         async with self._database.connection() as connection:
             holder = (await _holders(connection, [claim])).get((claim.org_id, claim.key))
-        if holder is None or (holder["state"] == "running" and not holder["alive"]):
-            return None
-        state = _state(claim, holder)
-        return None if isinstance(state, Taken) else state
+        if holder is None:
+            return "", None
+        state = None if holder["state"] == "running" and not holder["alive"] else _state(claim, holder)
+        return holder["request_id"].hex, None if isinstance(state, Taken) else state
 
     async def release(self, claim: Claim) -> None:
         try:
             await asyncio.shield(self._release(claim))
-        except StoreUnavailable:
+        except Exception:  # whatever it is, the key must not stay held
             self._overdue.keep_trying(f"release of {claim.request_id}'s key", lambda: self._release(claim))
 
     async def reap_for_ever(self) -> None:
@@ -108,8 +107,8 @@ class PostgresIdempotency:
                 async with self._database.connection() as connection:
                     reaped = await connection.execute(REAP)
                 await asyncio.sleep(0 if reaped == REAPED_ALL_IT_MAY else REAP_EVERY)
-            except StoreUnavailable as error:
-                logger.warning("expired answers cannot be deleted now: {!r}", error.__cause__)
+            except Exception as error:
+                logger.warning("expired answers cannot be deleted now: {!r}", error.__cause__ or error)
                 await asyncio.sleep(REAP_EVERY)
 
     def _keep_disowning(self, claim: Claim) -> None:

@@ -65,7 +65,8 @@ where o.after < make_interval(
 
 -- name: billed_is_rule_times_tokens
 -- What was billed is the pinned rule times the tokens: tier, request price and mark-up included, rounded once, half-even.
--- Interrupted and superseded calls may be billed nothing instead: another call under their key is billed.
+-- Interrupted and superseded calls may be billed nothing instead: another call under their key is billed. So is a call
+-- of which nothing is known to have been used.
 with rules as (
     select r.id, t.ordinality, coalesce((t.tier ->> 'above_input_tokens')::bigint, -9223372036854775808) as above,
         r.request_nano, r.markup_ppm,
@@ -102,6 +103,7 @@ with rules as (
     from calls c
     where c.state = 'settled' and c.price_rule_id is not null
         and not (coalesce(c.outcome, '') in ('interrupted', 'superseded') and c.billed_cost_nano = 0)
+        and not (c.usage_source = 'none' and c.billed_cost_nano = 0)
     union all
     select a.request_id, a.attempt, 'adjustment', a.organisation_id, a.outcome, c.price_rule_id, a.input_tokens,
         a.cache_read_tokens, a.cache_write_tokens, a.output_tokens, a.reasoning_tokens, a.audio_tokens, a.image_tokens,

@@ -172,8 +172,8 @@ class PostgresLedger:
         future = self._closings.submit(closing)
         try:
             await asyncio.shield(future)
-        except StoreUnavailable as error:
-            logger.error("call {} cannot be settled yet: {!r}", closing.request_id, error.__cause__)
+        except Exception as error:  # whatever it is, the bill must not be lost
+            logger.error("call {} cannot be settled yet: {!r}", closing.request_id, error.__cause__ or error)
             self._keep_closing(closing)
         except asyncio.CancelledError:
             future.add_done_callback(lambda done: None if _succeeded(done) else self._keep_closing(closing))
@@ -237,7 +237,8 @@ class CallReservation:
         self._row = row
 
     def cost(self, usage: Usage) -> int:
-        return 0 if self._rule is None else self._rule.cost(usage)
+        """Nothing, also no price of a request, while nothing is known to have been used."""
+        return 0 if self._rule is None or usage.source == "none" else self._rule.cost(usage)
 
     async def open(self) -> None:
         void = Closing(self._request_id, self._organisation_id, Outcome.INTERRUPTED, None)

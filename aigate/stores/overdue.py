@@ -11,7 +11,8 @@ from loguru import logger
 from middleware.faults import StoreUnavailable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two attempts."""
+"""Seconds between two attempts while the database is away."""
+PAUSE_AFTER_A_DEFECT = 60.0
 
 
 class Overdue:
@@ -21,7 +22,7 @@ class Overdue:
         self._running: set[asyncio.Task[None]] = set()
 
     def keep_trying(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
-        """Call `write` until it raises `StoreUnavailable` no more; `what` stands in the log."""
+        """Call `write` until it raises no more; `what` stands in the log."""
         task = asyncio.create_task(self._until_done(what, write))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -41,6 +42,9 @@ class Overdue:
                 await write()
             except StoreUnavailable:
                 pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:  # it is nobody's fault but ours, and what waits here is not given up for it
+                logger.exception("{}: cannot be written", what)
+                pause = PAUSE_AFTER_A_DEFECT
             else:
                 logger.info("{}: written after all", what)
                 return

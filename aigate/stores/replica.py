@@ -62,8 +62,8 @@ class Replica:
             try:
                 await self._renew()
                 await self._sweep()
-            except StoreUnavailable as error:
-                logger.warning("the lease of this replica cannot be renewed: {}", error.__cause__)
+            except Exception as error:  # whatever it is, a replica that lives must go on saying so
+                logger.warning("the lease of this replica cannot be renewed: {!r}", error.__cause__ or error)
             await asyncio.sleep(self._lease / 3)
 
     async def _renew(self) -> None:

@@ -23,7 +23,7 @@ from aigate.stores.ledger import pack_headers, unpack_headers
 from middleware.asgi import BODY, START, Message, is_last
 from middleware.claims import Claim, Running
 from middleware.exchange import Answer
-from middleware.faults import Fault, GatewayFault
+from middleware.faults import Fault, GatewayFault, IdempotencyConflict
 from middleware.idempotency import HolderGone
 from middleware.live_answer import LiveAnswer, LiveAnswers
 
@@ -61,31 +61,35 @@ class RedisTail:
         self._serving: asyncio.Task[None] | None = None
 
     async def follow(self, claim: Claim, running: Running) -> AsyncIterator[Message]:
-        begun, passed, last_id = False, 0, "0"
+        status, passed, last_id = 0, 0, "0"
         deadline = time.monotonic() + self._longest
         while time.monotonic() < deadline:
             entries = await self._read(running, last_id)
             for entry_id, fields in entries:
                 last_id = entry_id
-                message = _fresh(fields, begun, passed)
+                message = _fresh(fields, status > 0, passed)
                 if message is None:
                     continue
-                begun = True
+                status = message.get("status", status)
                 passed += len(message.get("body", b""))
                 yield message
                 if is_last(message):
                     return
             if entries:
                 continue
-            found = await self._answers.look(claim)
+            owner, found = await self._answers.look(claim)
             if isinstance(found, Answer):
-                for message in _rest(found, begun, passed):
+                if status and (owner != running.request_id or found.status != status or len(found.body) < passed):
+                    raise _broken()  # it is another answer than the one that was begun
+                for message in _rest(found, status > 0, passed):
                     yield message
                 return
-            if found is None or found.request_id != running.request_id:
+            if found is None or owner != running.request_id:
                 break
-        if begun:
-            raise GatewayFault("The replica that made this answer is gone before its end.")
+        else:
+            raise IdempotencyConflict("The answer of this Idempotency-Key takes very long.", retry_after=PAUSE)
+        if status:
+            raise _broken()
         raise HolderGone
 
     def start(self) -> None:
@@ -123,6 +127,8 @@ class RedisTail:
                             self._relay(orjson.loads(message["data"])["request_id"])
             except (RedisError, OSError):
                 await asyncio.sleep(PAUSE)
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                logger.warning("what was asked of this replica cannot be understood: {!r}", error)
 
     def _relay(self, request_id: str) -> None:
         live = self._live.of_request(request_id)
@@ -144,6 +150,10 @@ class RedisTail:
                     at += len(message.get("body", b""))
         except (RedisError, OSError) as error:
             logger.warning("a running answer cannot be passed on to another replica: {!r}", error)
+
+
+def _broken() -> GatewayFault:
+    return GatewayFault("The answer that was begun here has no end: who made it is gone.")
 
 
 def _packed(message: Message, at: int) -> dict[Any, Any]:

@@ -87,7 +87,6 @@ class AnthropicDecoder:
         "_closed",
         "_details",
         "_extras",
-        "_failed",
         "_finish",
         "_head",
         "_kept",
@@ -96,6 +95,7 @@ class AnthropicDecoder:
         "_splitter",
         "_written",
         "ended",
+        "failed",
         "usage",
     )
 
@@ -105,7 +105,7 @@ class AnthropicDecoder:
         self._call = call
         self._by_tool = by_tool
         self._splitter = Splitter()
-        self._failed: ProviderError | None = None
+        self.failed: ProviderError | None = None
         self._closed = False
         self._finish: str | None = None
         self._introduce("", call.model)
@@ -123,20 +123,20 @@ class AnthropicDecoder:
         return self.ended or self._finish is not None
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is not None:
+            raise self.failed
         return b"" if self.ended else self._decoded(self._splitter.feed(data))
 
     def close(self) -> bytes:
         if self._closed:
             return b""
         out = b""
-        if self._failed is None and not self.ended:
+        if self.failed is None and not self.ended:
             out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self._failed is None and not self.finished:
-            self._failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is None and not self.finished:
+            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
+        if self.failed is not None:
+            raise self.failed
         self._closed = True
         try:
             return out + (b"" if self._finish else self._end(None)) + self._usage_chunk() + DONE
@@ -151,11 +151,11 @@ class AnthropicDecoder:
                 if self.ended:
                     break
         except ProviderError as error:
-            self._failed = error
+            self.failed = error
         except RecursionError:
-            self._failed = _too_deep()
-        if self._failed is not None and not any(out):
-            raise self._failed
+            self.failed = _too_deep()
+        if self.failed is not None and not any(out):
+            raise self.failed
         return b"".join(out)
 
     def _event(self, data: bytes) -> bytes:

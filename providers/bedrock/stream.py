@@ -78,12 +78,12 @@ class BedrockDecoder:
         "_claude",
         "_closed",
         "_details",
-        "_failed",
         "_finish",
         "_frames",
         "_head",
         "_kept",
         "ended",
+        "failed",
         "usage",
     )
 
@@ -93,7 +93,7 @@ class BedrockDecoder:
         self._call = call
         self._claude = model_of(call.model).house == "anthropic"
         self._frames = Frames()
-        self._failed: ProviderError | None = None
+        self.failed: ProviderError | None = None
         self._closed = False
         self._finish: str | None = None
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
@@ -108,17 +108,17 @@ class BedrockDecoder:
         return self._finish is not None
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is not None:
+            raise self.failed
         return b"" if self.ended else self._decoded(self._frames.feed(data))
 
     def close(self) -> bytes:
         if self._closed:
             return b""
-        if self._failed is None and not self.finished:
-            self._failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is None and not self.finished:
+            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
+        if self.failed is not None:
+            raise self.failed
         self._closed = True
         return self._usage_chunk() + DONE
 
@@ -130,11 +130,11 @@ class BedrockDecoder:
                 if self.ended:
                     break
         except ProviderError as error:
-            self._failed = error
+            self.failed = error
         except RecursionError:
-            self._failed = ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
-        if self._failed is not None and not any(out):
-            raise self._failed
+            self.failed = ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
+        if self.failed is not None and not any(out):
+            raise self.failed
         return b"".join(out)
 
     def _frame(self, frame: Frame) -> bytes:

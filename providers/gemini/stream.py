@@ -19,12 +19,12 @@ from .candidate import Document
 class GeminiDecoder:
     """One stream. `ended` is never set: nothing says that no more will follow but the end of the connection."""
 
-    __slots__ = ("_closed", "_failed", "_reader", "_splitter", "ended", "usage")
+    __slots__ = ("_closed", "_reader", "_splitter", "ended", "failed", "usage")
 
     def __init__(self, call: Call) -> None:
         self._reader = Reader(call)
         self._splitter = Splitter()
-        self._failed: ProviderError | None = None
+        self.failed: ProviderError | None = None
         self._closed = False
         self.usage: Usage = self._reader.usage
         self.ended = False
@@ -35,20 +35,20 @@ class GeminiDecoder:
         return self._reader.finished
 
     def feed(self, data: bytes) -> bytes:
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is not None:
+            raise self.failed
         return b"" if self._closed else self._decoded(self._splitter.feed(data))
 
     def close(self) -> bytes:
         if self._closed:
             return b""
         out = b""
-        if self._failed is None:
+        if self.failed is None:
             out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self._failed is None and not self.finished:
-            self._failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self._failed is not None:
-            raise self._failed
+        if self.failed is None and not self.finished:
+            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
+        if self.failed is not None:
+            raise self.failed
         out += b"".join(self._ending())
         self._closed = True
         return out + DONE
@@ -60,7 +60,7 @@ class GeminiDecoder:
                 for chunk in self._chunks(each.data):
                     out.append(chunk)
         except ProviderError as error:
-            self._failed = error
+            self.failed = error
             if not out:
                 raise
         return b"".join(out)
