@@ -21,6 +21,11 @@ class Overdue:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many writes are not done yet."""
+        return len(self._running)
+
     def keep_trying(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
         """Call `write` until it raises no more; `what` stands in the log."""
         task = asyncio.create_task(self._until_done(what, write))

@@ -79,3 +79,10 @@ def test_whole_answer_is_read_too() -> None:
     noted = Delivered()
     noted.note(orjson.dumps({"choices": [{"message": {"content": "Hello"}}]}))
     assert noted.text() == "Hello"
+
+
+def test_an_indented_answer_is_read_whole() -> None:
+    """White space in a provider's JSON does not hide what it wrote."""
+    noted = Delivered()
+    noted.note(orjson.dumps({"choices": [{"message": {"content": "Hello"}}]}, option=orjson.OPT_INDENT_2))
+    assert noted.text() == "Hello"
