@@ -28,6 +28,9 @@ EVENT_STREAM = b"text/event-stream"
 UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Ask proxies on the way to pass each event on (https://nginx.org/en/docs/http/ngx_http_proxy_module.html)."""
 
+IN_ONE_MESSAGE = 60_000
+"""Bytes that BlackSheep surely sends as one message (it cuts at 61,440)."""
+
 Events: TypeAlias = Callable[[], AsyncIterator[bytes]]
 
 
@@ -47,18 +50,22 @@ class Relay:
     async def whole(self) -> Response:
         """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
         try:
-            return _json(await self._read(await self._open()))
+            body = await self._read(await self._open())
         except ProviderError as error:
             raise self._fault(error) from error
+        if len(body) <= IN_ONE_MESSAGE:
+            return Response(200, content=Content(JSON, body))
+        return Response(200, content=StreamedContent(JSON, partial(self._in_one, body)))
+
+    async def _in_one(self, body: bytes) -> AsyncIterator[bytes]:
+        """A large answer as one message: BlackSheep would send its last bytes before the message that ends it."""
+        yield self._last(body)
 
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
         first = asyncio.ensure_future(self._begin())
-        try:
-            done, _ = await asyncio.wait({first}, timeout=patience)
-        except asyncio.CancelledError:
-            await _abandon(first)
-            raise
+        self._exchange.resources.push_async_callback(_abandon, first)
+        done, _ = await asyncio.wait({first}, timeout=patience)
         return _stream(first.result() if done else partial(self._late, first))
 
     async def _begin(self) -> Events:
@@ -84,9 +91,6 @@ class Relay:
         """A stream whose head has left before the provider said anything."""
         try:
             answer = await first
-        except asyncio.CancelledError:
-            await _abandon(first)
-            raise
         except Fault as fault:
             yield self._broken(fault)
             return
@@ -154,10 +158,6 @@ def as_chunk(body: bytes, *, with_usage: bool) -> bytes:
             for index, call in enumerate(delta.get("tool_calls") or ()):
                 call.setdefault("index", index)
     return orjson.dumps(document)
-
-
-def _json(body: bytes) -> Response:
-    return Response(200, content=Content(JSON, body))
 
 
 def _stream(events: Events) -> Response:

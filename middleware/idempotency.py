@@ -126,7 +126,7 @@ class Idempotency:
                 case Answer() as answer:
                     await _pass_on(_messages(answer), exchange, live.tee(_marked(send)))
                 case Running(age=age) if not claim.joins(age):
-                    await self.app(scope, _never_disconnected, live.tee(send))
+                    await self.app(scope, receive, live.tee(send))
                 case Running() as running:
                     passing = _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
                     try:

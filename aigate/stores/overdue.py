@@ -28,7 +28,7 @@ class Overdue:
 
     def keep_trying(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
         """Call `write` until it raises no more; `what` stands in the log."""
-        task = asyncio.create_task(self._until_done(what, write))
+        task = asyncio.create_task(self._until_done(what, write), name=what)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -37,6 +37,7 @@ class Overdue:
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=patience)
             for task in late:
+                logger.error("{}: not written before the end of this process", task.get_name())
                 task.cancel()
 
     async def _until_done(self, what: str, write: Callable[[], Awaitable[object]]) -> None:

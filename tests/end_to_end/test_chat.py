@@ -1,11 +1,12 @@
 """A chat completion through the whole gateway, over real sockets, stores included."""
 
+import asyncio
 import json
 
 import pytest
 
 from tests.running import RunningGateway, eventually
-from tests.upstream import ANSWER, USAGE, FakeProvider, answer_json, sse, stream, words
+from tests.upstream import ANSWER, USAGE, Asked, FakeProvider, answer_json, sse, stream, words
 
 
 async def test_json_answer(gateway: RunningGateway, provider: FakeProvider) -> None:
@@ -136,3 +137,31 @@ async def test_disconnect_bills_what_was_delivered(gateway: RunningGateway, prov
 
 async def _closed(gateway: RunningGateway) -> bool:
     return all(row["state"] != "open" for row in await gateway.calls())
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["small", "large"])
+async def test_nobody_has_a_whole_answer_that_is_unbilled(
+    gateway: RunningGateway, provider: FakeProvider, size: int
+) -> None:
+    """While the settlement cannot be written the last bytes are held back, however large the answer is."""
+    text = "x" * size
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    whole = answer_json({**ANSWER, "choices": [choice]})
+    called, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await go_on.wait()
+        await whole(asked, writer)
+
+    provider.script.append(held)
+    asking = asyncio.create_task(gateway.chat())
+    await called.wait()
+    async with gateway.database.connection() as connection, connection.transaction():
+        await connection.execute("lock table calls in access exclusive mode")
+        go_on.set()
+        done, _ = await asyncio.wait({asking}, timeout=0.5)
+        assert not done
+    assert (await asking).json()["choices"][0]["message"]["content"] == text
+    (row,) = await gateway.calls()
+    assert row["state"] == "settled"
