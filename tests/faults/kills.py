@@ -101,7 +101,13 @@ async def leases_jump(site: Site, chance: random.Random, count: int = 20) -> lis
     replies = await asyncio.gather(*retrying)
     await asyncio.gather(*asking)
     again = await site.all_insist(calls, first)
+    await eventually(partial(_leased, site), within=20)  # or the next scenario's keys could still be taken over
     return [*complaints(site, [*replies, *again]), *_unequal(replies, again), *await site.balance(calls + lonely)]
+
+
+async def _leased(site: Site) -> bool:
+    """Whether each replica has a lease again."""
+    return len(await site.rows("select from replicas where lease_until > now()")) >= len(site.replicas)
 
 
 def _calls(site: Site, point: Point, chance: random.Random, count: int) -> tuple[list[Call], list[Call]]:
