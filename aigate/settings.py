@@ -118,8 +118,8 @@ class Settings:
     idempotency_answer_bytes: int = _setting("AIGATE_IDEMPOTENCY_ANSWER_BYTES", _count, 8 * 1024 * 1024)
     idempotency_followers: int = _setting("AIGATE_IDEMPOTENCY_FOLLOWERS", _count, 100)
 
-    upstream_transport: Literal["aiohttp", "httpx"] = _setting(
-        "AIGATE_UPSTREAM_TRANSPORT", _one_of("aiohttp", "httpx"), "aiohttp"
+    upstream_transport: Literal["http1", "httpx"] = _setting(
+        "AIGATE_UPSTREAM_TRANSPORT", _one_of("http1", "httpx"), "http1"
     )
     upstream_connect_timeout: float = _setting("AIGATE_UPSTREAM_CONNECT_TIMEOUT", _number, 5.0)
     upstream_first_byte_timeout: float = _setting("AIGATE_UPSTREAM_FIRST_BYTE_TIMEOUT", _number, 300.0)

@@ -33,7 +33,7 @@ DONE = b"data: [DONE]\n\n"
 TIMEOUTS = Timeouts(connect=2.0, first_byte=5.0, idle=5.0, total=20.0)
 
 
-@pytest.fixture(params=["aiohttp", "httpx"])
+@pytest.fixture(params=["http1", "httpx"])
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -11,7 +11,7 @@ from providers.transport import Carrier, open_transport
 from .server import plain, says, serving
 
 
-@pytest.fixture(params=["aiohttp", "httpx"])
+@pytest.fixture(params=["http1", "httpx"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncBaseTransport]:
     opened = open_transport(request.param)
     yield opened
