@@ -26,6 +26,7 @@ from aigate.resolver import Resolver
 from aigate.settings import Settings
 from aigate.stores.database import Database
 from aigate.stores.idempotency import PostgresIdempotency
+from aigate.stores.journal import Journal
 from aigate.stores.keys import KeyRing
 from aigate.stores.ledger import PostgresLedger
 from aigate.stores.limits import RedisLimiter
@@ -164,7 +165,7 @@ def _stores(settings: Settings) -> Stores:
         replica=replica,
         prices=prices,
         overdue=overdue,
-        ledger=PostgresLedger(database, prices, replica, overdue, free_unpriced=settings.unpriced == "free"),
+        ledger=PostgresLedger(Journal(database, replica), prices, overdue, free_unpriced=settings.unpriced == "free"),
         answers=answers,
         live=live,
         tail=RedisTail(

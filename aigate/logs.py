@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import traceback
-from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import orjson
 from loguru import logger
 
 from middleware.asgi import Scope, header
-from middleware.exchange import Exchange
+from middleware.exchange import Exchange, Usage
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LONGEST_CORRELATION_ID = 128
 REQUESTS = logging.getLogger("aigate.requests")
 """Says by its level whether the line of a request is wanted."""
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "yoyo": logging.WARNING}
 
 
@@ -37,9 +38,19 @@ def configure(level: str) -> None:
         logging.getLogger(name).setLevel(max(least, logging.getLevelName(level)))
 
 
-def bind(request_id: str) -> AbstractContextManager[None]:
-    """Put the request id on every line that is logged inside the block."""
-    return logger.contextualize(request_id=request_id)
+class bind:
+    """Puts the request id on every line that is logged inside the block."""
+
+    __slots__ = ("_request_id", "_token")
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def __enter__(self) -> None:
+        self._token: Token[str] = _request_id.set(self._request_id)
+
+    def __exit__(self, *_: object) -> None:
+        _request_id.reset(self._token)
 
 
 def report(exchange: Exchange, scope: Scope) -> None:
@@ -47,7 +58,7 @@ def report(exchange: Exchange, scope: Scope) -> None:
     if not REQUESTS.isEnabledFor(logging.INFO):
         return
     fields: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.now(UTC),
         "level": "info",
         "event": "request",
         "logger": REQUESTS.name,
@@ -69,36 +80,34 @@ def report(exchange: Exchange, scope: Scope) -> None:
     if exchange.outcome is not None:
         fields["outcome"] = exchange.outcome
     fields["replayed"] = exchange.replayed
-    fields |= _consumption(exchange)
+    if exchange.usage is not None and exchange.spent:
+        _consumption(fields, exchange.usage, exchange.billed or 0)
     correlation = header(scope, b"x-request-id")
     if correlation is not None:
         fields["client_request_id"] = correlation[:LONGEST_CORRELATION_ID].decode("latin-1")
     _write_line(fields)
 
 
-def _consumption(exchange: Exchange) -> dict[str, Any]:
-    usage = exchange.usage
-    if usage is None or not exchange.spent:
-        return {}
-    return {
-        "input_tokens": usage.input_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "usage_source": usage.source,
-        "cost_usd": (exchange.billed or 0) / 1e9,
-    }
+def _consumption(fields: dict[str, Any], usage: Usage, billed: int) -> None:
+    fields["input_tokens"] = usage.input_tokens
+    fields["cache_read_tokens"] = usage.cache_read_tokens
+    fields["output_tokens"] = usage.output_tokens
+    fields["reasoning_tokens"] = usage.reasoning_tokens
+    fields["usage_source"] = usage.source
+    fields["cost_usd"] = billed / 1e9
 
 
 def _write(message: "Message") -> None:
     record = message.record
     line: dict[str, Any] = {
-        "time": record["time"].isoformat(timespec="milliseconds"),
+        "time": record["time"],
         "level": record["level"].name.lower(),
         "event": record["message"],
     }
     if record["name"]:
         line["logger"] = record["extra"].pop("logger", record["name"])
+    if request_id := _request_id.get():
+        line["request_id"] = request_id
     line |= record["extra"]
     if record["exception"] is not None:
         line["exception"] = "".join(traceback.format_exception(record["exception"].value))
@@ -106,15 +115,15 @@ def _write(message: "Message") -> None:
 
 
 def _write_line(line: dict[str, Any]) -> None:
-    sys.stdout.write(_json(line) + "\n")
-    sys.stdout.flush()
+    sys.stdout.buffer.write(_json(line))
+    sys.stdout.buffer.flush()
 
 
-def _json(line: dict[str, Any]) -> str:
+def _json(line: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(line, default=str).decode()
+        return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a lone surrogate, or a number beyond 64 bits: no line is lost for it
-        return json.dumps(line, default=str)
+        return json.dumps(line, default=str).encode() + b"\n"
 
 
 class _Forward(logging.Handler):

@@ -70,12 +70,12 @@ def claim_of(scope: Scope, exchange: Exchange) -> Claim | None:
     caller = exchange.caller
     if caller is None or scope["method"] != "POST":
         return None
-    fingerprint = fingerprint_of(scope, exchange)
     field = header(scope, b"idempotency-key")
+    if field is None and caller.join_duplicates is None:
+        return None
+    fingerprint = fingerprint_of(scope, exchange)
     if field is not None:
         return Claim(caller.org_id, parse_key(field), fingerprint, exchange.id)
-    if caller.join_duplicates is None:
-        return None
     key = AUTOMATIC + hashlib.sha256(caller.public_id.encode() + fingerprint).hexdigest()
     fresh = header(scope, b"x-stainless-retry-count") in (None, b"0")
     return Claim(caller.org_id, key, fingerprint, exchange.id, AUTOMATIC_KEPT, fresh, caller.join_duplicates)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from middleware.asgi import START, Message, Scope, Send, is_last
+from middleware.asgi import START, Message, RawHeaders, Scope, Send, is_last
 from middleware.faults import Fault
 
 KEY = "aigate"
@@ -128,7 +128,8 @@ class Exchange:
     outcome: Outcome | None = None  # who ended the call: handler or disconnect
     billed: int | None = None  # metering; 1e-9 USD
     pricing: Callable[[Usage], int] | None = None  # metering: billed cost in 1e-9 USD of a usage
-    ending: bool = False  # handler: the next message carries the last bytes
+    ending: bool = False  # whoever knows first: the handler, metering or observe(); the last bytes are on their way
+    headers: RawHeaders = field(default_factory=list)  # each layer adds its own; sent by observe()
     upstream_seconds: float = 0.0  # handler: time until the provider said its first word
     fault: Fault | None = None  # errors, or the handler once the answer has begun
     status: int = 0  # observe()
@@ -162,16 +163,22 @@ class Exchange:
         return self.ending or is_last(message)
 
     def observe(self, send: Send) -> Send:
-        """`send`, noting the status and the first byte as they pass; wraps once, however many layers ask."""
+        """`send`, adding `headers` and noting status, first byte and end; wraps once, however many layers ask."""
         if self._observed:
             return send
         self._observed = True
 
         async def observing(message: Message) -> None:
-            await send(message)
             if message["type"] == START:
+                if self.headers:
+                    message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
+                await send(message)
                 self.status = message["status"]
-            elif self.first_byte is None and not message.get("body", b"").startswith(b":"):
+                return
+            if not message.get("more_body", False):
+                self.ending = True
+            await send(message)
+            if self.first_byte is None and not message.get("body", b"").startswith(b":"):
                 self.first_byte = self.elapsed  # a comment that keeps a stream alive is no part of the answer
 
         return observing

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send, adding_headers
+from middleware.asgi import BODY, DISCONNECT, START, ASGIApp, Message, Receive, Scope, Send
 from middleware.claims import Claim, Held, Running, Taken, claim_of
 from middleware.exchange import Answer, Exchange, exchange_of
 from middleware.faults import CallerFault, ClientDisconnected, Fault, IdempotencyConflict, IdempotencyKeyReused
@@ -24,7 +24,7 @@ from middleware.live_answer import LiveAnswer, LiveAnswers
 
 RETRY_AFTER = 2.0
 """Seconds after which to come back when too many wait for one answer."""
-REPLAYED = ((b"idempotent-replayed", b"true"),)
+REPLAYED = (b"idempotent-replayed", b"true")
 
 
 class HolderGone(Exception):
@@ -70,6 +70,7 @@ class Idempotency:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
+        send = exchange.observe(send)
         claim = claim_of(scope, exchange)
         running = None if claim is None else await self._running(claim)
         if claim is None or (running is not None and not claim.joins(running.age)):
@@ -98,7 +99,7 @@ class Idempotency:
             )
         running.followers += 1
         try:
-            await _while_there(receive, _pass_on(running.follow(), exchange, _marked(send)))
+            await _while_there(receive, _pass_on(running.follow(), exchange, send))
         finally:
             running.followers -= 1
 
@@ -124,11 +125,11 @@ class Idempotency:
                 case None:
                     await self._run(claim, live, scope, send)
                 case Answer() as answer:
-                    await _pass_on(_messages(answer), exchange, live.tee(_marked(send)))
+                    await _pass_on(_messages(answer), exchange, live.tee(send))
                 case Running(age=age) if not claim.joins(age):
                     await self.app(scope, receive, live.tee(send))
                 case Running() as running:
-                    passing = _pass_on(self.tail.follow(claim, running), exchange, live.tee(_marked(send)))
+                    passing = _pass_on(self.tail.follow(claim, running), exchange, live.tee(send))
                     try:
                         await _while_there(receive, passing, needed=lambda: live.followers > 0)
                     except HolderGone:
@@ -177,8 +178,10 @@ class _Recording:
 
 async def _pass_on(messages: AsyncIterator[Message], exchange: Exchange, send: Send) -> None:
     async for message in messages:
-        exchange.replayed = True
-        exchange.billed = 0
+        if not exchange.replayed:
+            exchange.replayed = True
+            exchange.billed = 0
+            exchange.headers.append(REPLAYED)
         await send(message)
 
 
@@ -201,10 +204,6 @@ async def _while_there(
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _marked(send: Send) -> Send:
-    return adding_headers(send, lambda: REPLAYED)
 
 
 async def _messages(answer: Answer) -> AsyncIterator[Message]:

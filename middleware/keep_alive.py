@@ -47,6 +47,12 @@ class _Heart:
         self._between_events = True
 
     async def send(self, message: Message) -> None:
+        if self._timer is None:
+            await self._send(message)
+            if message["type"] == START and _is_event_stream(message):
+                self._last = self._loop.time()
+                self._timer = self._loop.call_later(self._interval, self._look)
+            return
         if self._beat is not None:
             await self._beat
         self._sending = True
@@ -55,16 +61,10 @@ class _Heart:
         finally:
             self._sending = False
         self._last = self._loop.time()
-        if message["type"] == START:
-            if _is_event_stream(message):
-                self._timer = self._loop.call_later(self._interval, self._look)
-            return
-        if self._timer is None:
-            return
         if is_last(message):
             self.stop()
-            return
-        self._between_events = message.get("body", b"").endswith(b"\n\n")
+        else:
+            self._between_events = message.get("body", b"").endswith(b"\n\n")
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -90,7 +90,7 @@ class _Heart:
 
 
 def _is_event_stream(message: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
+    for name, value in message.get("headers", ()):
+        if name.lower() == b"content-type":
+            return bool(value.startswith(b"text/event-stream"))
+    return False

@@ -98,6 +98,7 @@ class _Metered:
 
     async def send(self, message: Message) -> None:
         if self._exchange.is_ending(message):
+            self._exchange.ending = True
             await self.settle(message=message)
         await self._send(message)
 

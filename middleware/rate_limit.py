@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send, adding_headers
+from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send
 from middleware.exchange import Caller, exchange_of
 from middleware.faults import RateLimited
 
@@ -48,20 +48,19 @@ class RateLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        caller = exchange_of(scope).caller
+        exchange = exchange_of(scope)
+        caller = exchange.caller
         limit = self._limit(caller)
         if caller is None or not limit:
             await self.app(scope, receive, send)
             return
         allowance = await self.limiter.take(caller.public_id, limit)
-        headers = _headers(limit, allowance)
+        exchange.headers += _headers(limit, allowance)
         if not allowance.allowed:
             raise RateLimited(
-                f"Over this key's limit of {limit} requests a minute.",
-                retry_after=allowance.retry_after,
-                headers={name.decode(): value.decode() for name, value in headers},
+                f"Over this key's limit of {limit} requests a minute.", retry_after=allowance.retry_after
             )
-        await self.app(scope, receive, adding_headers(send, lambda: headers))
+        await self.app(scope, receive, exchange.observe(send))
 
     def _limit(self, caller: Caller | None) -> int:
         if caller is None or caller.requests_per_minute is None:

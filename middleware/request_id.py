@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from middleware.asgi import ASGIApp, Receive, Scope, Send, adding_headers
+from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, exchange_of
 
 
@@ -43,10 +43,10 @@ class RequestId:
             return
         exchange = exchange_of(scope)
         exchange.id = self.new_id()
-        name = ((b"x-request-id", exchange.id.encode()),)
+        exchange.headers.append((b"x-request-id", exchange.id.encode()))
         with self.bind(exchange.id):
             try:
                 async with exchange.resources:
-                    await self.app(scope, receive, adding_headers(exchange.observe(send), lambda: name))
+                    await self.app(scope, receive, exchange.observe(send))
             finally:
                 self.report(exchange, scope)

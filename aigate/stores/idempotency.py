@@ -14,7 +14,7 @@ from loguru import logger
 
 from aigate.stores.batch import Batch
 from aigate.stores.database import Database
-from aigate.stores.ledger import may_be_written, unpack_headers
+from aigate.stores.journal import may_be_written, unpack_headers
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.claims import Claim, Held, Running, Taken

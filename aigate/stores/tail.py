@@ -19,7 +19,7 @@ from loguru import logger
 from redis.exceptions import RedisError
 
 from aigate.stores.idempotency import PostgresIdempotency
-from aigate.stores.ledger import pack_headers, unpack_headers
+from aigate.stores.journal import pack_headers, unpack_headers
 from middleware.asgi import BODY, START, Message, is_last
 from middleware.claims import Claim, Running
 from middleware.exchange import Answer

@@ -13,7 +13,7 @@ import pytest
 
 import aigate
 from aigate.migrate import migrate, rollback
-from aigate.stores import idempotency, keys, ledger, replica
+from aigate.stores import idempotency, journal, keys, replica
 
 FOLDER = Path(aigate.__file__).resolve().parent.parent / "migrations"
 MIGRATIONS = sorted(path for path in FOLDER.glob("*.sql") if not path.name.endswith(".rollback.sql"))
@@ -124,16 +124,22 @@ analyze
 """
 HOT = {
     "keys.FIND": keys.FIND,
-    "ledger.OPEN": ledger.OPEN,
-    "ledger.CLOSE": ledger.CLOSE,
-    "ledger.ANSWER": ledger.ANSWER,
+    "journal.OPEN": journal.OPEN,
+    "journal.WRITE": journal.WRITE,
     "idempotency.CLAIM": idempotency.CLAIM,
     "idempotency.HOLDERS": idempotency.HOLDERS,
     "idempotency.RELEASE": idempotency.RELEASE,
     "idempotency.REAP": idempotency.REAP,
     "replica.SWEEP": replica.SWEEP,
 }
-EXAMPLES = {"text": "key17", "uuid": uuid.UUID(int=7), "bytea": b"x" * 32, "bool": False, "float8": 60.0}
+EXAMPLES = {
+    "text": "key17",
+    "uuid": uuid.UUID(int=7),
+    "bytea": b"x" * 32,
+    "bool": False,
+    "float8": 60.0,
+    "json": "[]",
+}
 """A value of each type that a statement takes; all others are numbers."""
 
 

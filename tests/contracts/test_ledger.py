@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from aigate.stores.database import Database
+from aigate.stores.journal import Journal
 from aigate.stores.keys import create_key
 from aigate.stores.ledger import PostgresLedger
 from aigate.stores.overdue import Overdue
@@ -211,7 +212,7 @@ class PostgresBooks:
         self.prices = Prices(database)
         self.replica = Replica(database, name="test", lease=30)
         self.overdue = Overdue()
-        self.ledger = PostgresLedger(database, self.prices, self.replica, self.overdue, free_unpriced=False)
+        self.ledger = PostgresLedger(Journal(database, self.replica), self.prices, self.overdue, free_unpriced=False)
 
     async def row(self, request_id: str) -> tuple[str, str | None, int] | None:
         found = await self.fetch(

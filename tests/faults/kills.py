@@ -6,23 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from aigate.stores import idempotency, ledger
+from aigate.stores import idempotency, journal
 from tests.faults.provider import Plan
 from tests.faults.site import LEASE, Call, Reply, Site, complaints
 from tests.running import eventually
 
-COMMIT = "COMMIT"
-
 
 @dataclass(frozen=True)
 class Point:
-    """Where a replica dies: held by the provider, or at a statement on its way to PostgreSQL."""
+    """Where a replica dies: held by the provider, or at a statement on its way to PostgreSQL.
+
+    Of both, the statement is the first one after the provider has let go: openings travel with settlements.
+    """
 
     name: str
     provider: str | None = None
     action: str = ""
     statement: str = ""
-    follows: str | None = None
     keyed: tuple[bool, ...] = (True, False)
     upstream: int | None = None
     """How many upstream calls a keyed call has made in the end, where that is certain."""
@@ -31,16 +31,14 @@ class Point:
 POINTS = (
     Point("before the claim", action="before", statement=idempotency.CLAIM, keyed=(True,), upstream=1),
     Point("after the claim", action="after", statement=idempotency.CLAIM, keyed=(True,), upstream=1),
-    Point("before open", action="before", statement=ledger.OPEN, upstream=1),
-    Point("after open", action="after", statement=ledger.OPEN, upstream=1),
+    Point("before open", action="before", statement=journal.OPEN, upstream=1),
+    Point("after open", action="after", statement=journal.OPEN, upstream=1),
     Point("request sent", provider="asked", upstream=2),
     Point("first byte", provider="first", upstream=2),
     Point("mid-stream", provider="middle", upstream=2),
     Point("last byte", provider="last", upstream=2),
-    Point("before the settlement", action="before", statement=ledger.CLOSE, upstream=2),
-    Point("before the commit", action="before", statement=COMMIT, follows=ledger.CLOSE, keyed=(True,), upstream=2),
-    Point("after the commit", action="after", statement=COMMIT, follows=ledger.CLOSE, keyed=(True,)),
-    Point("after settling", action="after", statement=ledger.CLOSE, keyed=(False,)),
+    Point("before the settlement", provider="last", action="before", statement=journal.WRITE, upstream=2),
+    Point("after settling", provider="last", action="after", statement=journal.WRITE),
 )
 
 
@@ -48,10 +46,16 @@ async def kill_at(site: Site, point: Point, chance: random.Random, count: int = 
     """Kill a replica with `count` calls at this point; those with a key are retried on the other one."""
     victim, other = site.pair(chance)
     keyed, lonely = _calls(site, point, chance, count)
-    reached = _arm(site, point, victim, keyed + lonely)
+    if point.provider is not None:
+        site.provider.hold()
+    reached = _held(site, point, victim, keyed + lonely)
     asking = [asyncio.create_task(site.insist(call, victim)) for call in keyed]
     asked_once = [asyncio.create_task(site.attempt(call, victim)) for call in lonely]
     await eventually(reached, within=20)
+    if point.provider is not None and point.statement:
+        reached = _armed(site, point, victim, keyed + lonely)
+        site.provider.released.set()
+        await eventually(reached, within=20)
     await site.kill(victim)
     site.provider.released.set()
     _, replies, once = await asyncio.gather(
@@ -120,20 +124,22 @@ def _calls(site: Site, point: Point, chance: random.Random, count: int) -> tuple
     )
 
 
-def _arm(site: Site, point: Point, victim: int, calls: Sequence[Call]) -> Callable[[], object]:
-    """Hold the calls at the point from now on; whether they are there."""
-    names = [call.name for call in calls]
-    if point.provider is not None:
-        site.provider.hold()
-        return partial(site.provider.held, names)
-    rule = site.proxies[victim].at(point.action, point.statement, follows=point.follows)
-    asked = partial(site.provider.finished, names) if point.statement in (ledger.CLOSE, COMMIT) else None
-    keyed = [call for call in calls if call.keyed]
+def _held(site: Site, point: Point, victim: int, calls: Sequence[Call]) -> Callable[[], object]:
+    """Hold the calls at the provider, or at the statement if it is the point alone; whether they are there."""
+    if point.provider is None:
+        return _armed(site, point, victim, calls)
+    return partial(site.provider.held, [call.name for call in calls])
+
+
+def _armed(site: Site, point: Point, victim: int, calls: Sequence[Call]) -> Callable[[], object]:
+    """Stop the calls at the statement from now on; whether they are there."""
+    rule = site.proxies[victim].at(point.action, point.statement)
+    names, keyed = [call.name for call in calls], [call for call in calls if call.keyed]
 
     async def reached() -> bool:
-        if not rule.hits or (asked is not None and not asked()):
+        if not rule.hits or (point.provider is not None and not site.provider.finished(names)):
             return False
-        return point.statement != ledger.OPEN or await site.running(keyed) == len(keyed)
+        return point.statement != journal.OPEN or await site.running(keyed) == len(keyed)
 
     return reached
 

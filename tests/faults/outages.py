@@ -8,19 +8,14 @@ from functools import partial
 
 import asyncpg
 
-from aigate.stores import idempotency, ledger
+from aigate.stores import idempotency, journal
 from tests.faults.provider import Plan
 from tests.faults.site import DATABASE_TIMEOUT, Call, Reply, Site, complaints
 from tests.running import eventually
 
 FROZEN = 10.0
-STATEMENTS = {
-    "claim": (idempotency.CLAIM, None),
-    "opening": (ledger.OPEN, None),
-    "settlement": ("COMMIT", ledger.CLOSE),
-    "settlement without a key": (ledger.CLOSE, None),
-}
-"""Each durable step of a call: the statement that makes it durable, and what goes before it."""
+STATEMENTS = {"claim": idempotency.CLAIM, "opening": journal.OPEN, "settlement": journal.WRITE}
+"""Each durable step of a call and the statement that makes it durable; a settlement takes openings along."""
 
 
 async def postgres_killed(site: Site, chance: random.Random, count: int = 40) -> list[str]:
@@ -40,9 +35,8 @@ async def postgres_frozen(site: Site, chance: random.Random, count: int = 40, se
 
 async def answers_lost(site: Site, chance: random.Random, step: str, count: int = 30) -> list[str]:
     """The connection is cut exactly when PostgreSQL has taken a step and before the gateway has heard of it."""
-    statement, follows = STATEMENTS[step]
     calls, lonely = _calls(site, chance, "lost", count)
-    rules = [proxy.at("cut", statement, follows=follows, times=chance.randint(2, 4)) for proxy in site.proxies]
+    rules = [proxy.at("cut", STATEMENTS[step], times=chance.randint(2, 4)) for proxy in site.proxies]
     replies = await _all(site, calls, lonely)
     hits = sum(rule.hits for rule in rules)
     nobody = [] if hits else [f"no {step} was cut"]
@@ -65,10 +59,9 @@ async def half_open(site: Site, chance: random.Random, count: int = 30) -> list[
 
 async def late_statement(site: Site, chance: random.Random, step: str, count: int = 10) -> list[str]:
     """A statement that the gateway has given up arrives after all, when nobody waits for it any more."""
-    statement, follows = STATEMENTS[step]
     replica = chance.randrange(2)
     calls, lonely = _calls(site, chance, "late", count)
-    rule = site.proxies[replica].at("before", statement, follows=follows, times=2)
+    rule = site.proxies[replica].at("before", STATEMENTS[step], times=2)
     first = [asyncio.create_task(site.attempt(call, replica)) for call in calls + lonely]
     await eventually(lambda: rule.hits, within=20)
     await asyncio.gather(*first)

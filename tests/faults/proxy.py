@@ -22,20 +22,18 @@ class Rule:
     """What happens at a statement, for at most `times` of them: `before`, `after` or `cut`.
 
     `before` holds the statement back; `after` delivers it and holds the answer back; `cut` delivers it and cuts the
-    connection as soon as PostgreSQL has answered. `follows`: only right after this other statement.
+    connection as soon as PostgreSQL has answered.
     """
 
     action: str
     statement: str
-    follows: str | None = None
     times: int = 1_000_000
     hits: int = 0
     verdict: str = ""
     decided: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def matches(self, previous: str, statement: str) -> bool:
-        wanted = self.statement in statement and (self.follows is None or self.follows in previous)
-        return wanted and self.hits < self.times and not self.verdict
+    def matches(self, statement: str) -> bool:
+        return self.statement in statement and self.hits < self.times and not self.verdict
 
     def end(self, verdict: str) -> None:
         """What becomes of what is held: `deliver` or `drop`. The rule holds no longer."""
@@ -110,9 +108,9 @@ class Proxy:
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
-    def at(self, action: str, statement: str, *, follows: str | None = None, times: int = 1_000_000) -> Rule:
+    def at(self, action: str, statement: str, *, times: int = 1_000_000) -> Rule:
         """A rule that holds from now on."""
-        rule = Rule(action, statement, follows, times)
+        rule = Rule(action, statement, times)
         self.rules.append(rule)
         return rule
 
@@ -162,7 +160,6 @@ class _Link:
         self._proxy = proxy
         self._client_reader, self._client = client
         self._upstream_reader, self._upstream = upstream
-        self._previous = ""
         self._after: Rule | None = None
         self._answered = 0
 
@@ -202,11 +199,10 @@ class _Link:
                     return
             else:
                 self._after = rule
-        self._previous = statement or self._previous
         self._upstream.write(message)
 
     def _rule(self, statement: str) -> Rule | None:
-        return next((rule for rule in self._proxy.rules if rule.matches(self._previous, statement)), None)
+        return next((rule for rule in self._proxy.rules if rule.matches(statement)), None)
 
     async def _down(self) -> None:
         with suppress(OSError):

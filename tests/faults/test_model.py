@@ -25,8 +25,9 @@ from hypothesis.stateful import (
 
 from aigate.stores.database import Database
 from aigate.stores.idempotency import REAP, PostgresIdempotency
+from aigate.stores.journal import Closing, Journal
 from aigate.stores.keys import create_key
-from aigate.stores.ledger import Closing, PostgresLedger
+from aigate.stores.ledger import PostgresLedger
 from aigate.stores.overdue import Overdue
 from aigate.stores.prices import Prices
 from aigate.stores.replica import Replica
@@ -61,7 +62,7 @@ class Process:
         self.replica = Replica(database, name="model", lease=3600)
         overdue = Overdue()
         prices = Prices(database)
-        self.ledger = PostgresLedger(database, prices, self.replica, overdue, free_unpriced=False)
+        self.ledger = PostgresLedger(Journal(database, self.replica), prices, overdue, free_unpriced=False)
         self.answers = PostgresIdempotency(database, self.replica, overdue, retention=3600)
 
     @property

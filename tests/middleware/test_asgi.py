@@ -2,8 +2,8 @@
 
 import pytest
 
-from middleware.asgi import BODY, START, adding_headers, header, is_last
-from tests.middleware.driving import Peer, messages, scope_of
+from middleware.asgi import BODY, START, header, is_last
+from tests.middleware.driving import scope_of
 
 
 def test_header_is_the_first_of_its_name() -> None:
@@ -29,28 +29,3 @@ def test_header_that_is_missing() -> None:
 def test_is_last(message: dict[str, object], last: bool) -> None:
     """The message that ends an answer is a body message without more to come, said or not."""
     assert is_last(message) is last
-
-
-async def test_headers_are_added_to_the_head_only() -> None:
-    """The head gains the headers after its own; bodies pass as they are."""
-    peer = Peer()
-    send = adding_headers(peer.send, lambda: [(b"x-added", b"1")])
-    for message in messages(b"a", headers=[(b"own", b"0")]):
-        await send(message)
-    assert peer.sent == messages(b"a", headers=[(b"own", b"0"), (b"x-added", b"1")])
-
-
-async def test_headers_are_asked_for_when_the_head_leaves() -> None:
-    """What the headers say may become known as late as that."""
-    peer, value = Peer(), b"early"
-    send = adding_headers(peer.send, lambda: [(b"x-added", value)])
-    value = b"late"
-    await send(messages()[0])
-    assert peer.headers == {b"x-added": b"late"}
-
-
-async def test_a_head_without_headers() -> None:
-    """ASGI lets a head have none."""
-    peer = Peer()
-    await adding_headers(peer.send, lambda: [(b"a", b"1")])({"type": START, "status": 204})
-    assert peer.headers == {b"a": b"1"}

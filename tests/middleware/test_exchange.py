@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from middleware.asgi import BODY
+from middleware.asgi import BODY, START, Message
 from middleware.exchange import KEY, Exchange, Target, exchange_of
 from middleware.faults import RateLimited, Unpriced
 from tests.middleware.driving import TARGET, Peer, messages, scope_of
@@ -86,6 +86,37 @@ async def test_status_and_first_byte_are_observed() -> None:
     assert 0 <= first <= exchange.elapsed
     await send(bodies[1])
     assert exchange.first_byte == first
+
+
+async def test_headers_are_added_to_the_head_only() -> None:
+    """The head gains the layers' headers after its own, also those that come late; bodies pass as they are."""
+    exchange, peer = Exchange(), Peer()
+    send = exchange.observe(peer.send)
+    exchange.headers.append((b"x-added", b"1"))
+    for message in messages(b"a", headers=[(b"own", b"0")]):
+        await send(message)
+    assert peer.sent == messages(b"a", headers=[(b"own", b"0"), (b"x-added", b"1")])
+
+
+async def test_a_head_without_headers() -> None:
+    """ASGI lets a head have none."""
+    exchange, peer = Exchange(headers=[(b"a", b"1")]), Peer()
+    await exchange.observe(peer.send)({"type": START, "status": 204})
+    assert peer.headers == {b"a": b"1"}
+
+
+async def test_the_last_message_is_announced() -> None:
+    """From then on a client that leaves disturbs nothing."""
+    exchange = Exchange()
+    seen: list[bool] = []
+
+    async def send(message: Message) -> None:
+        seen.append(exchange.ending)
+
+    observed = exchange.observe(send)
+    for message in messages(b"a", b"b"):
+        await observed(message)
+    assert seen == [False, False, True]
 
 
 async def test_observing_wraps_once() -> None:

@@ -1,0 +1,246 @@
+"""The journal: openings and closings of calls, whatever waits for PostgreSQL, in one statement and so in one commit.
+
+The batch is the unit of work (`batch`): there is one lane, so that what comes while a commit is under way goes with
+the next one, openings and closings alike. A closing and the answer of its idempotency key are durable together or
+not at all; who does not hold the key any more is `superseded` and not billed. Closing a call again changes nothing. A
+call that the sweep was first to close gets an adjustment: a closed row is never rewritten.
+
+Each call is found by its key (`lateral ... for update`) and written by an upsert that always conflicts. A join would
+be planned while the table is empty, and go on reading all of it: measured at 24 calls a batch, 13 ms against 1.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import orjson
+from loguru import logger
+
+from aigate.stores.batch import Batch
+from aigate.stores.database import Database
+from aigate.stores.replica import Replica
+from middleware.exchange import Answer, Outcome, Usage
+from middleware.faults import StoreUnavailable
+
+OPEN = """
+insert into calls (request_id, organisation_id, api_key_id, idempotency_key, provider, model, stream, on_disconnect,
+    price_rule_id, estimated_cost_nano, replica_id)
+select o.*, $2 from json_to_recordset($1) o (request_id uuid, organisation_id bigint, api_key_id bigint,
+    idempotency_key text, provider text, model text, stream boolean, on_disconnect text, price_rule_id bigint,
+    estimated_cost_nano bigint)
+"""
+OPEN_IF_MISSING = f"{OPEN} on conflict (request_id, attempt) do nothing"
+WRITE = f"""
+with opened as ({OPEN}), asked as (
+    select * from json_to_recordset($3) s (request_id uuid, organisation_id bigint, idempotency_key text,
+        answer bigint, state text, outcome text, usage_source text, input_tokens bigint, cache_read_tokens bigint,
+        cache_write_tokens bigint, output_tokens bigint, reasoning_tokens bigint, audio_tokens bigint,
+        image_tokens bigint, provider_cost_nano bigint, billed_cost_nano bigint)
+), answers as (
+    select s.organisation_id, s.idempotency_key as key, s.request_id, a.status, a.headers, a.body
+    from unnest($4::smallint[], $5::bytea[], $6::bytea[]) with ordinality a (status, headers, body, answer)
+    join asked s using (answer)
+), held as (
+    select k.organisation_id, k.key from idempotency_keys k join answers using (organisation_id, key, request_id)
+    where k.state = 'running' order by 1, 2 for update of k
+), stored as (
+    update idempotency_keys k set state = 'finished', status = s.status, headers = s.headers, body = s.body,
+        finished_at = now()
+    from answers s join held using (organisation_id, key)
+    where k.organisation_id = s.organisation_id and k.key = s.key and k.request_id = s.request_id
+    returning k.request_id
+), closings as (
+    select s.*, c.state as was, c.outcome as had,
+        s.answer is not null and s.request_id not in (select request_id from stored) as superseded
+    from (select * from asked order by request_id) s cross join lateral (
+        select c.state, c.outcome from calls c where c.request_id = s.request_id and c.attempt = 1 for update
+    ) c
+), billed as (
+    select request_id, organisation_id, state, was, had, case when superseded then 'superseded' else outcome end
+        as outcome, usage_source, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
+        reasoning_tokens, audio_tokens, image_tokens, provider_cost_nano,
+        case when superseded then 0 else billed_cost_nano end as billed_cost_nano
+    from closings
+), closed as (
+    insert into calls (request_id, organisation_id, state, outcome, usage_source, input_tokens, cache_read_tokens,
+        cache_write_tokens, output_tokens, reasoning_tokens, audio_tokens, image_tokens, provider_cost_nano,
+        billed_cost_nano, settled_at, replica_id, api_key_id, provider, model, stream)
+    select request_id, organisation_id, state, outcome, usage_source, input_tokens, cache_read_tokens,
+        cache_write_tokens, output_tokens, reasoning_tokens, audio_tokens, image_tokens, provider_cost_nano,
+        billed_cost_nano, now(), $2, 0, '', '', false
+    from billed where was = 'open'
+    on conflict (request_id, attempt) do update set state = excluded.state, outcome = excluded.outcome,
+        usage_source = excluded.usage_source, input_tokens = excluded.input_tokens,
+        cache_read_tokens = excluded.cache_read_tokens, cache_write_tokens = excluded.cache_write_tokens,
+        output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
+        audio_tokens = excluded.audio_tokens, image_tokens = excluded.image_tokens,
+        provider_cost_nano = excluded.provider_cost_nano, billed_cost_nano = excluded.billed_cost_nano,
+        settled_at = excluded.settled_at
+)
+insert into adjustments (request_id, attempt, organisation_id, reason, outcome, usage_source, input_tokens,
+    cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_tokens, image_tokens,
+    provider_cost_nano, billed_cost_nano)
+select request_id, 1, organisation_id, 'settled after the sweep', outcome, usage_source, input_tokens,
+    cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_tokens, image_tokens,
+    provider_cost_nano, billed_cost_nano
+from billed
+where was = 'settled' and had = 'interrupted' and state = 'settled' and outcome <> 'interrupted'
+on conflict (request_id, attempt, reason) do nothing
+returning request_id
+"""  # noqa: S608 - a constant within a constant
+LARGEST = 2**62
+"""What is written of a number that a provider made up: the largest that fits the column."""
+
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The beginning of one call; `row` by the names of its columns."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end of one call; `usage` is `None` for a call on which nothing was spent. `billed` in 1e-9 USD."""
+
+    request_id: str
+    organisation_id: int
+    outcome: Outcome
+    usage: Usage | None
+    billed: int = 0
+    key: str | None = None
+    answer: Answer | None = None
+
+    def row(self, answer: int | None) -> Row:
+        """`answer`: its number among those of the batch, from 1."""
+        row: Row = {
+            "request_id": self.request_id,
+            "organisation_id": self.organisation_id,
+            "idempotency_key": self.key,
+            "answer": answer,
+            "outcome": self.outcome,
+        }
+        return row | (_NOTHING if self.usage is None else _numbers(self.usage, self.billed))
+
+
+def _numbers(usage: Usage, billed: int) -> Row:
+    row: Row = {
+        "state": "settled",
+        "usage_source": usage.source,
+        "input_tokens": usage.input_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_tokens": usage.audio_tokens,
+        "image_tokens": usage.image_tokens,
+        "provider_cost_nano": usage.provider_cost,
+        "billed_cost_nano": billed,
+    }
+    for name, value in row.items():
+        if isinstance(value, int) and value > LARGEST:
+            row[name] = LARGEST
+    return row
+
+
+_NOTHING: Row = {
+    "state": "void",
+    "usage_source": "none",
+    "input_tokens": 0,
+    "cache_read_tokens": 0,
+    "cache_write_tokens": 0,
+    "output_tokens": 0,
+    "reasoning_tokens": 0,
+    "audio_tokens": 0,
+    "image_tokens": 0,
+    "provider_cost_nano": None,
+    "billed_cost_nano": 0,
+}
+
+
+class Journal:
+    """Writes openings and closings, each durable once its future is done."""
+
+    def __init__(self, database: Database, replica: Replica) -> None:
+        self._database = database
+        self._replica = replica
+        self._batch: Batch[Opening | Closing, None] = Batch(self._write, lanes=1)
+
+    def submit(self, item: Opening | Closing) -> "asyncio.Future[None]":
+        """Fails with `StoreUnavailable`, and then may or may not be written (`may_be_written`)."""
+        return self._batch.submit(item)
+
+    async def open_if_missing(self, opening: Opening) -> None:
+        """Write one opening that may have been written before. Raises `StoreUnavailable`."""
+        async with self._database.connection() as connection:
+            await connection.execute(OPEN_IF_MISSING, _json([opening.row]), self._replica.id)
+
+    async def flush(self) -> None:
+        """Return once everything that was submitted has been written, or has failed."""
+        await self._batch.flush()
+
+    async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
+        openings = [item.row for item in items if isinstance(item, Opening)]
+        closings = _Closings()
+        for item in items:
+            if isinstance(item, Closing):
+                closings.add(item)
+        if openings:
+            await self._replica.ensure_lease()
+        async with self._database.connection() as connection:
+            if not closings.rows:
+                await connection.execute(OPEN, _json(openings), self._replica.id)
+                return [None] * len(items)
+            late = await connection.fetch(
+                WRITE,
+                _json(openings),
+                self._replica.id,
+                _json(closings.rows),
+                closings.statuses,
+                closings.headers,
+                closings.bodies,
+            )
+        for row in late:
+            logger.warning("call {} was settled after the sweep: it is adjusted", row["request_id"].hex)
+        return [None] * len(items)
+
+
+@dataclass(slots=True)
+class _Closings:
+    """The closings of one batch as parameters; those of its answers stand beside them, for they are no JSON."""
+
+    rows: list[Row] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    headers: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    def add(self, closing: Closing) -> None:
+        answer = closing.answer
+        if answer is not None:
+            self.statuses.append(answer.status)
+            self.headers.append(pack_headers(answer.headers))
+            self.bodies.append(answer.body)
+        self.rows.append(closing.row(None if answer is None else len(self.statuses)))
+
+
+def _json(rows: list[Row]) -> str:
+    return orjson.dumps(rows).decode()
+
+
+def pack_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The headers of an answer as they are stored: a JSON list of pairs."""
+    return orjson.dumps([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+def unpack_headers(packed: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The reverse of `pack_headers`."""
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in orjson.loads(packed))
+
+
+def may_be_written(future: "asyncio.Future[Any]") -> bool:
+    """Whether what was submitted may stand in the database, for all that its future says."""
+    error = None if future.cancelled() else future.exception()
+    return not (isinstance(error, StoreUnavailable) and not error.unsure)
