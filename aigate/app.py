@@ -5,6 +5,7 @@ project decides an order.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class Gateway:
         self.stores.tail.start()
         self._reaper = asyncio.create_task(self.stores.answers.reap_for_ever())
         ready, states = await self._readiness.look()
+        _spare_the_collector()
         logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -136,6 +138,17 @@ def create() -> Gateway:
     settings = Settings.read()
     logs.configure(settings.log_level)
     return Gateway(settings)
+
+
+def _spare_the_collector() -> None:
+    """Python's garbage collector looks at all that is alive, over and over: a fifth of the CPU of a call.
+
+    What stands at the start stays, and a call leaves few cycles behind: so the one is never looked at again, and the
+    other less often. 10,000 objects are about a megabyte.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def compose(layers: list[Layer], app: ASGIApp) -> ASGIApp:

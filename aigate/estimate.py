@@ -127,8 +127,11 @@ def count_tokens(texts: list[str]) -> list[int]:
 
 def expected_usage(exchange: Exchange) -> Usage:
     """What a request is likely to use, before it runs: its bytes by the rule of thumb, and the answer it allows."""
-    bounds = (exchange.document.get(name) for name in ("max_completion_tokens", "max_tokens"))
-    allowed = next((bound for bound in bounds if isinstance(bound, int) and bound > 0), USUAL_ANSWER)
+    document, allowed = exchange.document, USUAL_ANSWER
+    for name in ("max_tokens", "max_completion_tokens"):
+        bound = document.get(name)
+        if isinstance(bound, int) and bound > 0:
+            allowed = bound
     prompt = min(len(exchange.body) // BYTES_PER_TOKEN, LONGEST_PROMPT)
     return TokenUsage(input_tokens=prompt, output_tokens=allowed, source="estimated")
 

@@ -43,12 +43,15 @@ class Rates:
     def charge(self, usage: Usage) -> int:
         """The tokens of `usage` in 1e-15 USD, which is exact. Never negative, if no price is."""
         taken_in, taken_out = max(usage.input_tokens, 0), max(usage.output_tokens, 0)
-        read = _within(usage.cache_read_tokens, taken_in)
-        write = _within(usage.cache_write_tokens, taken_in - read)
-        reasoning = _within(usage.reasoning_tokens, taken_out)
         charge = taken_in * self.input + taken_out * self.output
-        charge += _beyond(read, self.cache_read, self.input) + _beyond(write, self.cache_write, self.input)
-        charge += _beyond(reasoning, self.reasoning, self.output)
+        read = write = reasoning = 0
+        if usage.cache_read_tokens or usage.cache_write_tokens:
+            read = _within(usage.cache_read_tokens, taken_in)
+            write = _within(usage.cache_write_tokens, taken_in - read)
+            charge += _beyond(read, self.cache_read, self.input) + _beyond(write, self.cache_write, self.input)
+        if usage.reasoning_tokens:
+            reasoning = _within(usage.reasoning_tokens, taken_out)
+            charge += _beyond(reasoning, self.reasoning, self.output)
         if usage.audio_tokens > 0 or usage.image_tokens > 0:
             charge += self._modalities(usage, taken_in, taken_in - read - write, taken_out - reasoning)
         return charge

@@ -13,6 +13,8 @@ from middleware.faults import CallerFault, ModelNotAllowed, ModelNotFound, Provi
 from providers.catalog import Provider
 
 LONGEST_NAME = 256
+REMEMBERED = 4096
+"""Names that are not taken apart again."""
 PLAIN = re.compile(r"[A-Za-z0-9._:/@+~#=, \-]+")
 SEPARATOR = re.compile(r"[:/]")
 
@@ -26,6 +28,7 @@ class Resolver:
         self._providers = providers
         self._aliases = aliases
         self._what = what
+        self._resolved: dict[str, tuple[Provider, str]] = {}
 
     def resolve(self, name: object) -> tuple[Provider, str]:
         """The configured provider and the model that `name` means.
@@ -33,6 +36,15 @@ class Resolver:
         Raises `CallerFault` for what is no name, `ModelNotFound` for one that means nothing here, and
         `ProviderNotConfigured`.
         """
+        if isinstance(name, str) and (known := self._resolved.get(name)) is not None:
+            return known
+        found = self._resolve(name)
+        if len(self._resolved) >= REMEMBERED:
+            self._resolved.clear()
+        self._resolved[str(name)] = found
+        return found
+
+    def _resolve(self, name: object) -> tuple[Provider, str]:
         model_name = _plain(name)
         model_name = self._aliases.get(model_name, model_name)
         found = SEPARATOR.search(model_name)

@@ -75,14 +75,14 @@ class Client:
         Raises `ProviderError` for an error status, too.
         """
         prepared = provider.wire.request(await self._filled(provider, call))
-        watch = Watch(self._timeouts.first_byte, self._timeouts.total)
+        watch = Watch(self._timeouts.first_byte, self._timeouts.total, then=self._timeouts.idle)
         try:
             url, headers = self._target(provider, prepared.path, prepared.headers)
             if provider.signer is not None:
                 headers = httpx.Headers([*headers.raw, *provider.signer("POST", str(url), prepared.body)])
             request = _Request("POST", url, headers, prepared.body, self._extensions)
             response = await self._send(provider, request, watch)
-            upstream = Upstream(provider, call, response, watch, self._timeouts.idle, self._max_answer_bytes)
+            upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
         except BaseException:
             watch.stop()
             raise
@@ -99,7 +99,7 @@ class Client:
             url, headers = self._target(provider, getattr(provider.wire, "models_path", "/models"), ())
             request = _Request("GET", url, headers, b"", self._extensions)
             response = await self._send(provider, request, watch)
-            upstream = Upstream(provider, _LISTING, response, watch, timeout, self._max_answer_bytes)
+            upstream = Upstream(provider, _LISTING, response, watch, self._max_answer_bytes)
         except BaseException:
             watch.stop()
             raise
@@ -146,10 +146,12 @@ class _Request(httpx.Request):
     def __init__(
         self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]
     ) -> None:
-        super().__init__(method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+        self.method = method
+        self.url = url
+        self.headers = httpx.Headers([*headers.raw, (b"content-length", b"%d" % len(body))]) if body else headers
+        self.extensions = extensions
+        self.stream = httpx.ByteStream(body)
         self._content = body
-        if body:
-            self.headers["content-length"] = str(len(body))
 
 
 class Upstream:
@@ -161,16 +163,14 @@ class Upstream:
         call: Call,
         response: httpx.Response,
         watch: Watch,
-        idle: float,
         max_answer_bytes: int,
     ) -> None:
         self.usage = Usage()
-        self.streamed = call.stream and not _is_document(response.headers.get("content-type", ""))
+        self.streamed = call.stream and not _is_document(_field(response, b"content-type"))
         self._provider = provider
         self._call = call
         self._response = response
         self._watch = watch
-        self._idle = idle
         self._max_answer_bytes = max_answer_bytes
         self._source: AsyncIterator[bytes] | None = None
         self._decoder: Decoder | None = None
@@ -260,10 +260,10 @@ class Upstream:
     async def _first(self) -> bytes:
         """A model that thinks may send its head at once and then nothing for long: the first bytes have more time."""
         chunks = aiter(cast(httpx.AsyncByteStream, self._response.stream))
-        self._source = inflated(self._response.headers.get("content-encoding", ""), chunks)
+        self._source = inflated(_field(self._response, b"content-encoding").decode("latin-1"), chunks)
         with self._watch:
             chunk = await anext(self._source)
-        self._watch.bound(self._idle)
+        self._watch.go_on()
         return chunk
 
     async def _linger(self) -> None:
@@ -277,8 +277,16 @@ class Upstream:
 _LISTING = Call("", {})
 
 
-def _is_document(content_type: str) -> bool:
-    return "json" in content_type or "html" in content_type
+def _field(response: httpx.Response, name: bytes) -> bytes:
+    """A header of the answer; httpx's own way to it works out the encoding of all of them first (8 us)."""
+    for key, value in response.headers.raw:
+        if key.lower() == name:
+            return value
+    return b""
+
+
+def _is_document(content_type: bytes) -> bool:
+    return b"json" in content_type or b"html" in content_type
 
 
 def _listed(body: bytes) -> list[dict[str, Any]]:

@@ -14,30 +14,29 @@ from .contract import Kind, ProviderError
 
 
 class Watch:
-    """Bounds each wait (`limit`) and all of a call (`total`), in seconds.
+    """Bounds each wait (`limit`) and all of a call (`total`), in seconds; `then` is the limit after `go_on`.
 
     Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long.
     """
 
-    __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "_task", "limit")
+    __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "_task", "_then", "limit")
 
-    def __init__(self, limit: float, total: float) -> None:
+    def __init__(self, limit: float, total: float, then: float | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.limit = limit
+        self._then = limit if then is None else then
         self._ends = now + total
         self._since = now
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._due = False
         self._handle: asyncio.TimerHandle | None = None
-        self._sleep(now + limit)
+        self._sleep(now + min(limit, self._then))  # early enough for either: one timer a call
 
-    def bound(self, limit: float) -> None:
-        """From now on a wait may take `limit` seconds."""
-        self.stop()
-        self.limit = limit
-        self._sleep(self._loop.time() + limit)
+    def go_on(self) -> None:
+        """The answer has begun: from now on a wait may take as long as `then` said."""
+        self.limit = self._then
 
     def stop(self) -> None:
         """No more waits follow. May be called twice."""

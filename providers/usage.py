@@ -12,6 +12,7 @@ from typing import Any
 
 from .contract import Pricing, Usage
 
+_INPUT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 _CACHE_READ = ("cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
 _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_READ)
 """Outside the details: DeepSeek's word, Mistral's, then Moonshot's, Venice's and other gateways'."""
@@ -27,7 +28,9 @@ def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Moonshot puts it into the last choice, Groq (also) into `x_groq`.
     """
-    places: list[Any] = [document]
+    if isinstance(found := document.get("usage"), dict) and found:
+        return found
+    places: list[Any] = []
     choices = document.get("choices")
     if isinstance(choices, list):
         places.extend(reversed(choices))
@@ -42,10 +45,10 @@ def read(document: Mapping[str, Any], usage: Usage) -> None:
     """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
     prompt = _details(document, "prompt_tokens_details", "input_tokens_details")
     completion = _details(document, "completion_tokens_details", "output_tokens_details")
-    usage.input_tokens = _first(document, "prompt_tokens", "input_tokens")
-    usage.cache_read_tokens = _first(prompt, *_CACHE_READ) or _first(document, *_CACHE_READ_OUTSIDE)
-    usage.cache_write_tokens = _first(prompt, *_CACHE_WRITE) or _first(document, *_CACHE_WRITE)
-    usage.reasoning_tokens = _first(completion, "reasoning_tokens") or _first(document, "reasoning_tokens")
+    usage.input_tokens = _first(document, _INPUT)
+    usage.cache_read_tokens = _first(prompt, _CACHE_READ) or _first(document, _CACHE_READ_OUTSIDE)
+    usage.cache_write_tokens = _first(prompt, _CACHE_WRITE) or _first(document, _CACHE_WRITE)
+    usage.reasoning_tokens = _count(completion.get("reasoning_tokens")) or _count(document.get("reasoning_tokens"))
     usage.output_tokens = _output(document, usage)
     usage.audio_tokens = _count(prompt.get("audio_tokens")) + _count(completion.get("audio_tokens"))
     usage.image_tokens = _count(prompt.get("image_tokens")) + _count(completion.get("image_tokens"))
@@ -63,7 +66,7 @@ def _output(document: Mapping[str, Any], usage: Usage) -> int:
 
     Source: https://docs.x.ai/docs/guides/reasoning
     """
-    completion = _first(document, "completion_tokens", "output_tokens")
+    completion = _first(document, _OUTPUT)
     inside = usage.input_tokens + completion
     total = _count(document.get("total_tokens")) or inside
     return completion + usage.reasoning_tokens if total == inside + usage.reasoning_tokens else completion
@@ -76,23 +79,26 @@ def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     return {}
 
 
-def _first(document: Mapping[str, Any], *names: str) -> int:
+def _first(document: Mapping[str, Any], names: tuple[str, ...]) -> int:
     """The first count that is not 0: an empty detail must not hide the word that a provider really uses."""
-    for name in names:
-        if (value := document.get(name)) and (found := _count(value)):
-            return found
+    if document:
+        for name in names:
+            if (value := document.get(name)) and (found := _count(value)):
+                return found
     return 0
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 < value < _MOST else 0
+    if type(value) is int:
+        return value if 0 < value < _MOST else 0
+    return int(value) if isinstance(value, float) and value.is_integer() and 0 < value < _MOST else 0
 
 
 def _provider_cost(document: Mapping[str, Any]) -> int | None:
     """The provider's own charge in 1e-9 USD: OpenRouter's number, Perplexity's object, xAI's ticks of 1e-10 USD."""
     cost = document.get("cost")
+    if cost is None and "cost_in_usd_ticks" not in document:
+        return None
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
     if _is_amount(cost):

@@ -50,12 +50,19 @@ async def test_the_total_ends_a_wait_that_is_within_its_limit() -> None:
 
 async def test_the_limit_can_be_changed_between_waits() -> None:
     """The first bytes have more time than the next."""
-    watch = Watch(10, 20)
+    watch = Watch(10, 20, then=0.05)
     await waited(watch, 0)
-    watch.bound(0.05)
+    watch.go_on()
     async with asyncio.timeout(1):
         with pytest.raises(ProviderError):
             await waited(watch, 5)
+
+
+async def test_the_first_wait_may_be_longer_than_the_next_ones() -> None:
+    """The timer that looks early enough for the next ones does not cut the first."""
+    watch = Watch(5, 10, then=0.05)
+    await waited(watch, 0.2)
+    watch.stop()
 
 
 async def test_a_cancellation_from_outside_stays_one() -> None:
