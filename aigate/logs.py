@@ -5,6 +5,8 @@ only one on the hot path, is written without a record. Tracebacks are written wi
 prompt or a key that is in memory must not reach the log through an exception.
 """
 
+import asyncio
+import atexit
 import json
 import logging
 import sys
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 LONGEST_CORRELATION_ID = 128
 REQUESTS = logging.getLogger("aigate.requests")
 """Says by its level whether the line of a request is wanted."""
+_waiting: list[bytes] = []
+"""Lines of this turn of the event loop."""
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "yoyo": logging.WARNING}
 
 
 def configure(level: str) -> None:
     """Send everything that is logged in this process to stdout as JSON lines, from `level` upwards."""
+    atexit.register(_flush)
     logger.remove()
     logger.add(_write, level=level, format="{message}", backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Forward()], level=level, force=True)
@@ -115,7 +120,19 @@ def _write(message: "Message") -> None:
 
 
 def _write_line(line: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(_json(line))
+    """Write the line in this turn of the event loop, with all others of the turn; at once where there is no loop."""
+    _waiting.append(_json(line))
+    if len(_waiting) == 1:
+        try:
+            asyncio.get_running_loop().call_soon(_flush)
+        except RuntimeError:
+            _flush()
+
+
+def _flush() -> None:
+    lines = b"".join(_waiting)
+    _waiting.clear()
+    sys.stdout.buffer.write(lines)
     sys.stdout.buffer.flush()
 
 

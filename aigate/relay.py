@@ -74,6 +74,7 @@ class Relay:
             upstream = await self._open()
             if not upstream.streamed:
                 return partial(self._at_once, await self._read(upstream))
+            self._exchange.resources.push_async_callback(upstream.aclose)
             events = upstream.events()
             try:
                 return partial(self._forward, events, await anext(events))
@@ -117,7 +118,6 @@ class Relay:
             upstream = await self._client.open(self._provider, self._call)
         finally:
             self._note_wait()
-        self._exchange.resources.push_async_callback(upstream.aclose)
         self._exchange.usage = upstream.usage
         return upstream
 

@@ -8,20 +8,21 @@ chunk that passes costs nothing here. With several workers prometheus-client add
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Target, Usage, exchange_of
 
-Family = TypeVar("Family", Counter, Histogram)
-
 MOST_MODELS = 500
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 USD_PER_NANO = 1e-9
-TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
+TOKEN_TYPES = tuple(
+    (kind, f"{kind}_tokens")
+    for kind in ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
+)
+"""The label of each class and its name in a usage."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Instruments:
     cost: Counter = field(init=False)
     tokens: Counter = field(init=False)
     _models: set[tuple[str, str]] = field(init=False, default_factory=set)
-    _children: dict[object, object] = field(init=False, default_factory=dict)
+    _series: dict[tuple[str, str, str], "_Series"] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         registry, call = self.registry, ("provider", "model")
@@ -79,37 +80,22 @@ class Instruments:
 
     def record(self, exchange: Exchange) -> None:
         """Count one exchange that is over."""
-        provider, model, _ = labels = self._labels(exchange)
-        self._child(self.requests, *labels, str(exchange.final_status)).inc()
-        self._child(self.duration, *labels).observe(exchange.elapsed)
+        labels = self._labels(exchange)
+        series = self._series.get(labels) or self._keep(labels)
+        series.answers[exchange.final_status].inc()
+        series.duration.observe(exchange.elapsed)
         if exchange.first_byte is not None:
-            self._child(self.first_byte, *labels).observe(exchange.first_byte)
+            series.first_byte.observe(exchange.first_byte)
         if exchange.fault is not None:
-            self.errors.labels(provider, exchange.fault.code).inc()
+            self.errors.labels(labels[0], exchange.fault.code).inc()
         if exchange.replayed:
             self.replays.inc()
         if exchange.usage is not None and exchange.spent:
-            self._record_call(exchange, exchange.usage, provider, model)
+            series.record_call(exchange, exchange.usage)
 
-    def _record_call(self, exchange: Exchange, usage: Usage, provider: str, model: str) -> None:
-        self._child(self.upstream, provider, model).observe(exchange.upstream_seconds)
-        if exchange.first_byte is not None:
-            own = max(0.0, exchange.first_byte - exchange.upstream_seconds)
-            self._child(self.overhead, provider, model).observe(own)
-        if exchange.billed:
-            self._child(self.cost, provider, model).inc(exchange.billed * USD_PER_NANO)
-        for kind in TOKEN_TYPES:
-            count = getattr(usage, f"{kind}_tokens")
-            if count:
-                self._child(self.tokens, provider, model, kind).inc(count)
-
-    def _child(self, family: Family, *labels: str) -> Family:
-        """The metric with these labels, which costs three times as much to look up as to change."""
-        key = (family, labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-        return child  # type: ignore[return-value]  # labels() of a family is of its own type
+    def _keep(self, labels: tuple[str, str, str]) -> "_Series":
+        series = self._series[labels] = _Series(self, *labels)
+        return series
 
     def _labels(self, exchange: Exchange) -> tuple[str, str, str]:
         target = exchange.target
@@ -126,6 +112,45 @@ class Instruments:
             self._models.add(name)
             return target.model
         return "other"
+
+
+class _Series:
+    """The metrics with the labels of one model: to look each up costs three times as much as to change it."""
+
+    __slots__ = ("_cost", "_tokens", "answers", "duration", "first_byte", "overhead", "upstream")
+
+    def __init__(self, instruments: Instruments, provider: str, model: str, stream: str) -> None:
+        call = (provider, model)
+        self.duration = instruments.duration.labels(*call, stream)
+        self.first_byte = instruments.first_byte.labels(*call, stream)
+        self.upstream = instruments.upstream.labels(*call)
+        self.overhead = instruments.overhead.labels(*call)
+        self._cost = instruments.cost.labels(*call)
+        self._tokens = _Counters(lambda kind: instruments.tokens.labels(*call, kind))
+        self.answers = _Counters(lambda status: instruments.requests.labels(*call, stream, str(status)))
+
+    def record_call(self, exchange: Exchange, usage: Usage) -> None:
+        self.upstream.observe(exchange.upstream_seconds)
+        if exchange.first_byte is not None:
+            self.overhead.observe(max(0.0, exchange.first_byte - exchange.upstream_seconds))
+        if exchange.billed:
+            self._cost.inc(exchange.billed * USD_PER_NANO)
+        for kind, attribute in TOKEN_TYPES:
+            count = getattr(usage, attribute)
+            if count:
+                self._tokens[kind].inc(count)
+
+
+class _Counters(dict[object, Counter]):
+    """Counters by their last label, each made when it first counts something."""
+
+    def __init__(self, make: Callable[[object], Counter]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, label: object) -> Counter:
+        counter = self[label] = self._make(label)
+        return counter
 
 
 @dataclass(frozen=True, slots=True)

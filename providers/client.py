@@ -15,10 +15,11 @@ from typing import Any, TypeAlias, cast
 import httpx
 
 from .catalog import Provider
-from .contract import Call, Decoded, Decoder, Fetching, Kind, ProviderError, Usage
+from .contract import Call, Decoded, Decoder, Fetching, Kind, ProviderError, Usage, WireRequest
 from .deadline import Watch
 from .document import loads
 from .fetch import Fetcher
+from .http1 import Prepared, head_of
 from .inflate import inflated
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -27,6 +28,7 @@ LINGER = 0.2
 """Seconds that a stream's connection may take to end after the terminator, so that it can be used again."""
 
 _Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+_Target: TypeAlias = tuple[httpx.URL, httpx.Headers, bytes]
 
 _STANDARD = (
     (b"accept", b"*/*"),
@@ -67,20 +69,16 @@ class Client:
         self._max_answer_bytes = max_answer_bytes
         connect = self._timeouts.connect
         self._extensions = {"timeout": {"connect": connect, "pool": connect, "write": None, "read": None}}
-        self._targets: dict[tuple[str, str, _Headers], tuple[Provider, httpx.URL, httpx.Headers]] = {}
+        self._targets: dict[tuple[str, str, str, _Headers], tuple[Provider, _Target]] = {}
 
     async def open(self, provider: Provider, call: Call) -> "Upstream":
         """Send one call. The answer has begun when this returns; whoever called closes it.
 
         Raises `ProviderError` for an error status, too.
         """
-        prepared = provider.wire.request(await self._filled(provider, call))
+        request = self._request(provider, "POST", provider.wire.request(await self._filled(provider, call)))
         watch = Watch(self._timeouts.first_byte, self._timeouts.total, then=self._timeouts.idle)
         try:
-            url, headers = self._target(provider, prepared.path, prepared.headers)
-            if provider.signer is not None:
-                headers = httpx.Headers([*headers.raw, *provider.signer("POST", str(url), prepared.body)])
-            request = _Request("POST", url, headers, prepared.body, self._extensions)
             response = await self._send(provider, request, watch)
             upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
         except BaseException:
@@ -94,10 +92,10 @@ class Client:
         """What the provider lists at `/models`, within `timeout` seconds. Raises `ProviderError`."""
         if not provider.lists:
             raise ProviderError(Kind.NOT_FOUND, f"{provider.name} has no list of models.", sent=False)
+        path = getattr(provider.wire, "models_path", "/models")
+        request = self._request(provider, "GET", WireRequest(path, (), b""))
         watch = Watch(timeout, timeout)
         try:
-            url, headers = self._target(provider, getattr(provider.wire, "models_path", "/models"), ())
-            request = _Request("GET", url, headers, b"", self._extensions)
             response = await self._send(provider, request, watch)
             upstream = Upstream(provider, _LISTING, response, watch, self._max_answer_bytes)
         except BaseException:
@@ -127,31 +125,27 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise _unanswered(provider, error) from error
 
-    def _target(self, provider: Provider, path: str, extra: _Headers) -> tuple[httpx.URL, httpx.Headers]:
-        """The URL and the headers, built once: they are the same for each call of a provider's wire."""
-        key = (provider.name, path, extra)
+    def _request(self, provider: Provider, method: str, prepared: WireRequest) -> httpx.Request:
+        try:
+            url, headers, head = self._target(provider, method, prepared.path, prepared.headers)
+            if provider.signer is not None:
+                headers = httpx.Headers([*headers.raw, *provider.signer(method, str(url), prepared.body)])
+                head = head_of(method, url, headers)
+        except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
+            raise ProviderError(Kind.REJECTED, f"This cannot be asked: {error}.", status=400, sent=False) from error
+        return Prepared(method, url, headers, head, prepared.body, self._extensions)
+
+    def _target(self, provider: Provider, method: str, path: str, extra: _Headers) -> _Target:
+        """URL, headers and head, built once: they are the same for each call of a provider's wire."""
+        key = (provider.name, method, path, extra)
         found = self._targets.get(key)
         if found is None or found[0] is not provider:
             url = httpx.URL(provider.base_url + path)
             headers = httpx.Headers([(b"host", url.netloc), *_STANDARD, *provider.authentication(), *extra])
             if len(self._targets) >= 1000:
                 self._targets.clear()
-            self._targets[key] = found = (provider, url, headers)
-        return found[1], found[2]
-
-
-class _Request(httpx.Request):
-    """httpx's request without working out anew (11 us) the headers and the body that are known already."""
-
-    def __init__(
-        self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = httpx.Headers([*headers.raw, (b"content-length", b"%d" % len(body))]) if body else headers
-        self.extensions = extensions
-        self.stream = httpx.ByteStream(body)
-        self._content = body
+            self._targets[key] = found = (provider, (url, headers, head_of(method, url, headers)))
+        return found[1]
 
 
 class Upstream:
@@ -246,25 +240,22 @@ class Upstream:
     async def _next(self) -> bytes | None:
         """The next bytes of the answer, None at its end."""
         try:
-            if self._source is None:
-                return await self._first()
+            source = self._source or self._begun()
             with self._watch:
-                return await anext(self._source)
+                chunk = await anext(source)
         except StopAsyncIteration:
             return None
         except httpx.TimeoutException as error:
             raise ProviderError(Kind.TIMEOUT, "The provider stopped sending its answer.") from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             raise ProviderError(Kind.BROKEN, f"The provider's answer was cut off: {_words(error)}") from error
-
-    async def _first(self) -> bytes:
-        """A model that thinks may send its head at once and then nothing for long: the first bytes have more time."""
-        chunks = aiter(cast(httpx.AsyncByteStream, self._response.stream))
-        self._source = inflated(_field(self._response, b"content-encoding").decode("latin-1"), chunks)
-        with self._watch:
-            chunk = await anext(self._source)
-        self._watch.go_on()
+        self._watch.go_on()  # until now the first bytes were awaited: a model may think for long after its head
         return chunk
+
+    def _begun(self) -> AsyncIterator[bytes]:
+        chunks = aiter(cast(httpx.AsyncByteStream, self._response.stream))
+        self._source = source = inflated(_field(self._response, b"content-encoding").decode("latin-1"), chunks)
+        return source
 
     async def _linger(self) -> None:
         """Read what follows the terminator, normally nothing: only a connection read to its end is used again."""

@@ -45,7 +45,7 @@ class Watch:
             self._handle = None
 
     def __enter__(self) -> None:
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._loop)
         self._cancelling = task.cancelling() if task is not None else 0
         self._since = now = self._loop.time()
         if now >= self._ends:

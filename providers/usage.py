@@ -19,6 +19,11 @@ _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_R
 
 _CACHE_WRITE = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 
+_OPENAI = frozenset(
+    ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details")
+)
+"""All that most usages hold: what other providers add need not be looked for there."""
+
 _NANO = Decimal(1_000_000_000)
 _MOST = 10**15
 
@@ -46,13 +51,14 @@ def read(document: Mapping[str, Any], usage: Usage) -> None:
     prompt = _details(document, "prompt_tokens_details", "input_tokens_details")
     completion = _details(document, "completion_tokens_details", "output_tokens_details")
     usage.input_tokens = _first(document, _INPUT)
-    usage.cache_read_tokens = _first(prompt, _CACHE_READ) or _first(document, _CACHE_READ_OUTSIDE)
-    usage.cache_write_tokens = _first(prompt, _CACHE_WRITE) or _first(document, _CACHE_WRITE)
-    usage.reasoning_tokens = _count(completion.get("reasoning_tokens")) or _count(document.get("reasoning_tokens"))
+    others = {} if document.keys() <= _OPENAI else document
+    usage.cache_read_tokens = _first(prompt, _CACHE_READ) or _first(others, _CACHE_READ_OUTSIDE)
+    usage.cache_write_tokens = _first(prompt, _CACHE_WRITE) or _first(others, _CACHE_WRITE)
+    usage.reasoning_tokens = _count(completion.get("reasoning_tokens")) or _count(others.get("reasoning_tokens"))
     usage.output_tokens = _output(document, usage)
     usage.audio_tokens = _count(prompt.get("audio_tokens")) + _count(completion.get("audio_tokens"))
     usage.image_tokens = _count(prompt.get("image_tokens")) + _count(completion.get("image_tokens"))
-    usage.provider_cost = _provider_cost(document)
+    usage.provider_cost = _provider_cost(others)
     usage.source = "provider"
 
 

@@ -18,6 +18,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Written(asyncio.Future[Result]):
+    """The result of what is being written. Whoever awaits it can be cancelled only once it is there.
+
+    What has been handed over is written in any case, so a waiter that went away early would not know what of. As
+    `asyncio.shield` would do it, but without a second future and its callbacks for each of the two writes of a call.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+
 class Batch(Generic[Item, Result]):
     """Hands items to `write` together, at most `size` at a time and `lanes` of such batches at once.
 
@@ -35,12 +48,12 @@ class Batch(Generic[Item, Result]):
         self._write = write
         self._size = size
         self._lanes = lanes
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[tuple[Item, Written[Result]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
-    def submit(self, item: Item) -> "asyncio.Future[Result]":
-        """The future result of writing `item`. Cancelling it does not take the item back."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    def submit(self, item: Item) -> Written[Result]:
+        """The future result of writing `item`, which cannot be taken back."""
+        future: Written[Result] = Written()
         self._waiting.append((item, future))
         if len(self._running) < self._lanes:
             task = asyncio.create_task(self._drain())
@@ -60,7 +73,7 @@ class Batch(Generic[Item, Result]):
         # Here and not in a callback: what a waiter submits next needs the lane.
         self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    async def _write_one(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    async def _write_one(self, batch: list[tuple[Item, Written[Result]]]) -> None:
         try:
             results = await self._write([item for item, _ in batch])
             answered = list(zip(batch, results, strict=True))
@@ -70,10 +83,8 @@ class Batch(Generic[Item, Result]):
                     await self._write_one([one])
                 return
             for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # marks it as seen: its waiter may have been cancelled
+                future.set_exception(error)
+                future.exception()  # marks it as seen: its waiter may have gone
             return
         for (_, future), result in answered:
-            if not future.done():
-                future.set_result(result)
+            future.set_result(result)

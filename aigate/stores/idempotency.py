@@ -80,7 +80,7 @@ class PostgresIdempotency:
     async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
         future = self._claims.submit(claim)
         try:
-            return await asyncio.shield(future)
+            return await future
         except BaseException:  # whoever is not told of a grant does not run: the key must not wait for them
             future.add_done_callback(lambda done: self._keep_disowning(claim) if may_be_written(done) else None)
             raise

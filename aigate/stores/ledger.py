@@ -65,7 +65,7 @@ class PostgresLedger:
         """
         future = self._journal.submit(opening)
         try:
-            await asyncio.shield(future)
+            await future
         except BaseException:
             future.add_done_callback(lambda done: self._keep_voiding(opening, void) if may_be_written(done) else None)
             raise
@@ -74,7 +74,7 @@ class PostgresLedger:
         """Return once the closing is durable, or is being written again and again in the background."""
         future = self._journal.submit(closing)
         try:
-            await asyncio.shield(future)
+            await future
         except Exception as error:  # whatever it is, the bill must not be lost
             logger.error("call {} cannot be settled yet: {!r}", closing.request_id, error.__cause__ or error)
             self._keep_closing(closing)

@@ -143,25 +143,37 @@ async def test_too_few_results_are_a_failure() -> None:
             await Batch(write).submit(1)
 
 
-async def test_a_waiter_that_is_cancelled_takes_nothing_back(writes: Writes) -> None:
-    """Its item is written, and the others get their results."""
+async def test_what_was_handed_over_cannot_be_taken_back(writes: Writes) -> None:
+    """It is written, whatever its waiter wants by then."""
     batch = Batch(writes)
     leaving, staying = batch.submit(1), batch.submit(2)
-    leaving.cancel()
-    assert await staying == "wrote 2"
+    assert not leaving.cancel()
+    assert await asyncio.gather(leaving, staying) == ["wrote 1", "wrote 2"]
     assert writes.batches == [[1, 2]]
 
 
-async def test_a_shielded_waiter_that_is_cancelled(writes: Writes) -> None:
-    """The result of a shielded item is still there for whoever looks."""
+async def test_a_waiter_is_cancelled_once_it_is_written(writes: Writes) -> None:
+    """Whoever catches the cancellation knows what has become of its item."""
     writes.free.clear()
-    batch = Batch(writes)
-    future = batch.submit(1)
-    waiting = asyncio.create_task(asyncio.wait_for(asyncio.shield(future), 5))
+    future = Batch(writes).submit(1)
+    known: list[bool] = []
+
+    async def wait() -> None:
+        try:
+            await future
+        except asyncio.CancelledError:
+            known.append(future.done())
+            raise
+
+    waiting = asyncio.create_task(wait())
     await asyncio.sleep(0.01)
     waiting.cancel()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
     writes.free.set()
-    assert await future == "wrote 1"
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (known, await future) == ([True], "wrote 1")
 
 
 async def test_flush_waits_for_everything(writes: Writes) -> None:

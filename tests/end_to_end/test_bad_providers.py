@@ -385,7 +385,7 @@ async def test_json_to_a_stream_request(gateway: RunningGateway, provider: FakeP
 
 async def test_late_json_to_a_stream_request(gateway: RunningGateway, provider: FakeProvider) -> None:
     """The same after the stream's head has left: the answer comes as one event and the terminator."""
-    provider.script.append(_late(KEEP_ALIVE * 2, answer(200, WHOLE, "application/json")))
+    provider.script.append(_late(KEEP_ALIVE * 2.5, answer(200, WHOLE, "application/json")))
     response = await gateway.chat({"stream": True})
     document, done = events(response)
     assert (document["object"], done) == ("chat.completion.chunk", "[DONE]")
@@ -409,7 +409,7 @@ async def test_late_failure_of_a_stream(
     gateway: RunningGateway, provider: FakeProvider, behaviour: Behaviour, code: str, state: str
 ) -> None:
     """After the head has left a failure is the stream's only event, and costs no more for that."""
-    provider.script.append(_late(KEEP_ALIVE * 2, behaviour))
+    provider.script.append(_late(KEEP_ALIVE * 2.5, behaviour))
     response = await gateway.chat({"stream": True})
     (event,) = events(response)
     assert event["error"]["code"] == code
