@@ -13,14 +13,13 @@ from functools import partial
 from typing import TypeAlias
 
 from loguru import logger
-from prometheus_client import CollectorRegistry
 
 from aigate import __version__, logs
 from aigate.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, endpoints
 from aigate.estimate import PATIENCE, Estimator
 from aigate.generation import Generation
 from aigate.model_list import ModelList
-from aigate.operations import PATHS, Operations, Readiness
+from aigate.operations import PATHS, Operations, Readiness, save_for_ever, shared_folder
 from aigate.reports import Reports
 from aigate.request_checks import check_chat, check_completion, check_embedding
 from aigate.resolver import Resolver
@@ -47,6 +46,7 @@ from middleware.metering import Metering
 from middleware.metrics import Instruments, Metrics
 from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestId
+from middleware.tally import Tally
 from providers.catalog import catalog
 from providers.client import Client, Timeouts
 from providers.echo import EchoTransport
@@ -83,9 +83,9 @@ class Gateway:
         self._readiness = Readiness(
             {"postgres": self.stores.database.check, "redis": self.stores.limiter.ping}, settings.ready_requires
         )
-        registry = CollectorRegistry()
-        self._operations = Operations(self._readiness, registry, settings.metrics_token)
-        self._chain = _chain(settings, self.stores, registry)
+        self._tally = Tally(shared_folder())
+        self._operations = Operations(self._readiness, self._tally, settings.metrics_token)
+        self._chain = _chain(settings, self.stores, self._tally)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -107,6 +107,7 @@ class Gateway:
         self.stores.replica.start()
         self.stores.tail.start()
         self._reaper = asyncio.create_task(self.stores.answers.reap_for_ever())
+        self._saver = asyncio.create_task(save_for_ever(self._tally))
         ready, states = await self._readiness.look()
         _spare_the_collector()
         logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
@@ -124,6 +125,8 @@ class Gateway:
         await stores.ledger.stop()
         await stores.overdue.stop(self._settings.database_timeout)
         self._reaper.cancel()
+        self._saver.cancel()
+        self._tally.save()
         await stores.tail.stop()
         await stores.client.aclose()
         stores.estimator.close()
@@ -200,7 +203,7 @@ def _stores(settings: Settings) -> Stores:
     )
 
 
-def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> ASGIApp:
+def _chain(settings: Settings, stores: Stores, tally: Tally) -> ASGIApp:
     providers = catalog(settings.environment)
     resolver = Resolver(providers, settings.model_aliases)
     models = ModelList(
@@ -221,7 +224,7 @@ def _chain(settings: Settings, stores: Stores, registry: CollectorRegistry) -> A
             # opens the exchange, names it, closes what it owns, writes the one line of the access log
             partial(RequestId, bind=logs.bind, report=logs.report),
             # sees every answer, also 401, 413, 429 and 500
-            partial(Metrics, instruments=Instruments(registry, stores.prices.priced)),
+            partial(Metrics, instruments=Instruments(tally, stores.prices.priced)),
             # renders every refusal and failure once, in the caller's format
             Errors,
             # outside idempotency: its comments are no part of an answer and never recorded

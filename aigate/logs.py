@@ -6,7 +6,6 @@ prompt or a key that is in memory must not reach the log through an exception.
 """
 
 import asyncio
-import atexit
 import json
 import logging
 import sys
@@ -28,14 +27,13 @@ LONGEST_CORRELATION_ID = 128
 REQUESTS = logging.getLogger("aigate.requests")
 """Says by its level whether the line of a request is wanted."""
 _waiting: list[bytes] = []
-"""Lines of this turn of the event loop."""
+"""Lines of requests that ended in this turn of the event loop."""
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "yoyo": logging.WARNING}
 
 
 def configure(level: str) -> None:
     """Send everything that is logged in this process to stdout as JSON lines, from `level` upwards."""
-    atexit.register(_flush)
     logger.remove()
     logger.add(_write, level=level, format="{message}", backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Forward()], level=level, force=True)
@@ -90,7 +88,7 @@ def report(exchange: Exchange, scope: Scope) -> None:
     correlation = header(scope, b"x-request-id")
     if correlation is not None:
         fields["client_request_id"] = correlation[:LONGEST_CORRELATION_ID].decode("latin-1")
-    _write_line(fields)
+    _write_soon(fields)
 
 
 def _consumption(fields: dict[str, Any], usage: Usage, billed: int) -> None:
@@ -116,11 +114,12 @@ def _write(message: "Message") -> None:
     line |= record["extra"]
     if record["exception"] is not None:
         line["exception"] = "".join(traceback.format_exception(record["exception"].value))
-    _write_line(line)
+    _waiting.append(_json(line))
+    _flush()
 
 
-def _write_line(line: dict[str, Any]) -> None:
-    """Write the line in this turn of the event loop, with all others of the turn; at once where there is no loop."""
+def _write_soon(line: dict[str, Any]) -> None:
+    """Write the line with all others of this turn of the event loop; at once where there is no loop."""
     _waiting.append(_json(line))
     if len(_waiting) == 1:
         try:

@@ -14,14 +14,18 @@ from pathlib import Path
 
 import orjson
 from loguru import logger
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from middleware.asgi import BODY, START, RawHeaders, Receive, Scope, Send, header
 from middleware.errors import openai_answer
 from middleware.faults import Fault, MethodNotAllowed, Unauthenticated
+from middleware.tally import Tally
 
 PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/healthz", "/readyz"})
+SHARED_FOLDER = "AIGATE_METRICS_FOLDER"
+"""The environment variable by which a server of several workers tells them where to save their numbers."""
+SAVED_EVERY = 1.0
+"""Seconds."""
 CHECKED_FOR = 0.5
 """Seconds for which the state of the stores is remembered, so that probes cannot load them."""
 
@@ -69,7 +73,7 @@ class Operations:
     """The routes of `PATHS`; `metrics_token`, if set, is asked for as a bearer token."""
 
     readiness: Readiness
-    registry: CollectorRegistry
+    tally: Tally
     metrics_token: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,26 +94,21 @@ class Operations:
         if self.metrics_token and not hmac.compare_digest(header(scope, b"authorization") or b"", expected):
             await _refuse(send, Unauthenticated("Send the metrics token as 'Authorization: Bearer <token>'."))
             return
-        text = await asyncio.to_thread(generate_latest, self._collected())
+        text = generate_latest(self.tally)
         await _send(send, 200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], text)
 
-    def _collected(self) -> CollectorRegistry:
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        if folder is None:
-            return self.registry
-        for file in Path(folder).glob("gauge_live*_*.db"):
-            _forget_if_dead(int(file.stem.rpartition("_")[2]))
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return registry
+
+def shared_folder() -> Path | None:
+    """Where the workers of one server save their numbers for each other; `None` for one that is alone."""
+    folder = os.environ.get(SHARED_FOLDER)
+    return Path(folder) if folder else None
 
 
-def _forget_if_dead(worker: int) -> None:
-    """A worker that was killed is not in the middle of anything any more."""
-    try:
-        os.kill(worker, 0)
-    except ProcessLookupError:
-        mark_process_dead(worker)  # type: ignore[no-untyped-call]
+async def save_for_ever(tally: Tally) -> None:
+    """Save the numbers of this worker now and then: another one may be asked for them."""
+    while True:
+        tally.save()
+        await asyncio.sleep(SAVED_EVERY)
 
 
 async def _refuse(send: Send, fault: Fault) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from aigate.operations import SHARED_FOLDER
 from aigate.settings import Settings
 from middleware.asgi import ASGIApp
 
@@ -47,9 +48,9 @@ def serve(settings: Settings, *, started: Callable[[int], None] = lambda port: N
 
 
 def _serve_several(settings: Settings) -> None:
-    """Workers share their metrics through files (PROMETHEUS_MULTIPROC_DIR), which must be set before they start."""
+    """Workers add their metrics up through files in a folder that they learn of as they start."""
     folder = tempfile.mkdtemp(prefix="aigate-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    os.environ[SHARED_FOLDER] = folder
     try:
         configuration = config(settings)
         Multiprocess(configuration, [configuration.bind_socket()]).run()

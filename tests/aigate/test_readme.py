@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from aigate import cli, endpoints
 from aigate.operations import PATHS
 from aigate.settings import setting_fields, variable_of
 from middleware.faults import Fault
 from middleware.metrics import Instruments
+from middleware.tally import Tally
 from providers.catalog import ECHO, ENVIRONMENT, ROWS, Provider
 from tests.running import RunningGateway
 
@@ -40,9 +40,9 @@ def commands(parser: argparse.ArgumentParser, name: str = "aigate") -> Iterator[
 
 def metrics() -> list[str]:
     """The metric families' names as Prometheus shows them."""
-    registry = CollectorRegistry()
-    Instruments(registry)
-    return [family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()]
+    tally = Tally()
+    Instruments(tally)
+    return [family.name + ("_total" if family.type == "counter" else "") for family in tally.collect()]
 
 
 @pytest.mark.parametrize("row", [*ROWS, ECHO], ids=lambda row: row.name)

@@ -7,6 +7,7 @@ from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Target, exchange_of
 from middleware.faults import RateLimited
 from middleware.metrics import MOST_MODELS, Instruments, Metrics
+from middleware.tally import Tally
 from tests.middleware.driving import TARGET, Tokens, answering, drive, raising
 
 CALL = {"provider": "openai", "model": "gpt-4o"}
@@ -21,7 +22,9 @@ class Counted:
 
     def __init__(self, app: ASGIApp, priced: object = never_priced) -> None:
         self.registry = CollectorRegistry()
-        self.layer = Metrics(app, Instruments(self.registry, priced))
+        tally = Tally()
+        self.registry.register(tally)
+        self.layer = Metrics(app, Instruments(tally, priced))
 
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"aigate_{name}", labels)
