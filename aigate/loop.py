@@ -1,7 +1,7 @@
 """Why: nearly every timer of a gateway is cancelled long before it is due, and uvloop makes a libuv timer for each.
 
 A call has some six of them (head, body, first byte, answer, keep-alive, statements), 3 us each. Here a timer that is
-due no sooner than `COARSE` is only put into the set of all that are due in the same twentieth of a second; a set has
+due no sooner than `COARSE` is only put into the set of all that are due in the same hundredth of a second; a set has
 one timer. So it may fire `SLOT` late, never early, and most of the time costs an insertion and a removal.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import uvloop
 
-COARSE = 0.5
+COARSE = 0.05
 """Seconds from which on a timer need not be exact."""
-SLOT = 0.05
+SLOT = 0.01
 """Seconds that such a timer may fire late."""
 
 

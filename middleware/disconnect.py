@@ -15,7 +15,7 @@ from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Outcome, exchange_of
 from middleware.faults import ClientDisconnected
 
-NOTICED_AFTER = 0.01
+NOTICED_AFTER = 0.05
 """Seconds for which nobody looks whether the client is still there."""
 
 

@@ -8,7 +8,7 @@ Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send
 from middleware.exchange import Caller, exchange_of
@@ -18,8 +18,7 @@ WINDOW = 60
 """Seconds over which a request rate is stated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """The state of a limit after one request has asked; times in seconds from now."""
 
     allowed: bool

@@ -19,7 +19,7 @@ from .contract import Call, Decoded, Decoder, Fetching, Kind, ProviderError, Usa
 from .deadline import Watch
 from .document import loads
 from .fetch import Fetcher
-from .http1 import Prepared, head_of
+from .http1 import Arrived, Prepared, head_of
 from .inflate import inflated
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -270,7 +270,7 @@ _LISTING = Call("", {})
 
 def _field(response: httpx.Response, name: bytes) -> bytes:
     """A header of the answer; httpx's own way to it works out the encoding of all of them first (8 us)."""
-    for key, value in response.headers.raw:
+    for key, value in response.fields if isinstance(response, Arrived) else response.headers.raw:
         if key.lower() == name:
             return value
     return b""

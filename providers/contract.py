@@ -9,7 +9,7 @@ Sans-I/O, after h11: https://sans-io.readthedocs.io/
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 
 @dataclass(slots=True)
@@ -51,8 +51,7 @@ class Call:
     """Files that the document names, by URL: media type and content. Filled where a wire is `Fetching`."""
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(NamedTuple):
     """What is to be sent: the path below the provider's base URL, headers beside authentication, and the body."""
 
     path: str

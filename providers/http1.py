@@ -54,11 +54,12 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 connection.ask(request.head, request.body)
             else:
                 connection.ask(head_of(request.method, url, request.headers), await request.aread())
-            await connection.answered()
+            while not connection.status:
+                await connection.change()
         except BaseException:
             connection.abort()
             raise
-        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(self, connection))
+        return Arrived(connection.status, connection.headers, _Body(self, connection))
 
     async def aclose(self) -> None:
         for connection in list(self._open):
@@ -188,6 +189,22 @@ class Prepared(httpx.Request):
         return httpx.Headers([*self._fields.raw, *length])
 
 
+class Arrived(httpx.Response):
+    """An answer whose `fields` are what came; it is httpx's response, with headers, to whoever asks for them."""
+
+    def __init__(self, status: int, fields: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream) -> None:
+        self.fields = fields
+        self.status_code = status
+        self.stream = stream
+        self.extensions = {}
+        self.is_closed = self.is_stream_consumed = False
+        self._request, self._num_bytes_downloaded = None, 0
+
+    @property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody
+        return httpx.Headers(self.fields)
+
+
 class _Connection(asyncio.Protocol):
     """One connection and the exchange that is on it."""
 
@@ -205,7 +222,7 @@ class _Connection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._head_bytes = 0
         self._paused = False
-        self._complete = True
+        self.complete = True
         self._spoilt = False
         self._lost: httpx.TransportError | None = None
 
@@ -214,31 +231,32 @@ class _Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the exchange has ended so that another can follow it."""
-        return self._complete and not self._spoilt and self._lost is None and not self._transport.is_closing()
+        return self.complete and not self._spoilt and self._lost is None and not self._transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> None:
         """Begin an exchange."""
         self.status = 0
         self._head_bytes = 0
-        self._complete = False
+        self.complete = False
         if len(body) < HIGH_WATER:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
 
-    async def answered(self) -> None:
-        """Return once `status` and `headers` are there."""
-        while not self.status:
-            await self._change()
+    def change(self) -> "asyncio.Future[None]":
+        """Done when there is more of the answer. Raises `TransportError` if the connection is lost."""
+        if self._lost is not None:
+            raise self._lost
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
-    async def read(self) -> bytes | None:
-        """What has come of the body since the last time; `None` at its end."""
-        while not self._parts:
-            if self._complete:
-                return None
-            await self._change()
-        parts, self._parts = self._parts, []
+    def take(self) -> bytes:
+        """What has come of the body since the last time."""
+        parts = self._parts
+        if not parts:
+            return b""
+        self._parts = []
         self._waiting_bytes = 0
         if self._paused:
             self._paused = False
@@ -247,12 +265,6 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
-
-    async def _change(self) -> None:
-        if self._lost is not None:
-            raise self._lost
-        self._waiter = waiter = self._loop.create_future()
-        await waiter
 
     # --- the loop's side
 
@@ -263,7 +275,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)
         if self.status and exc is None and self._ends_with_connection():
-            self._complete = True
+            self.complete = True
         if self.status:
             self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
@@ -271,7 +283,7 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def data_received(self, data: bytes) -> None:
-        if self._complete:
+        if self.complete:
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
             self._transport.abort()
             return
@@ -286,7 +298,7 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def _break(self, why: str) -> None:
-        if self._complete:
+        if self.complete:
             self._spoilt = True
         elif self._lost is None:
             self._lost = httpx.RemoteProtocolError(why)
@@ -306,18 +318,18 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._fields = []
-        self._spoilt = self._spoilt or self._complete  # a second answer to one request
+        self._spoilt = self._spoilt or self.complete  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if not self._complete and (status >= 200 or status == 101):
+        if not self.complete and (status >= 200 or status == 101):
             self.status, self.headers = status, self._fields
 
     def on_body(self, data: bytes) -> None:
-        if self._complete:
+        if self.complete:
             return
         self._parts.append(data)
         self._waiting_bytes += len(data)
@@ -326,8 +338,8 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.status and not self._complete:
-            self._complete = True
+        if self.status and not self.complete:
+            self.complete = True
             self._spoilt = self._spoilt or not self._parser.should_keep_alive() or self._is_sending()
 
     def _is_sending(self) -> bool:
@@ -335,7 +347,7 @@ class _Connection(asyncio.Protocol):
         return self._transport.get_write_buffer_size() > 0
 
 
-class _Body(httpx.AsyncByteStream):
+class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     """The body of one answer; `aclose` lets go of its connection."""
 
     __slots__ = ("_connection", "_pool")
@@ -344,9 +356,17 @@ class _Body(httpx.AsyncByteStream):
         self._pool = pool
         self._connection: _Connection | None = connection
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while self._connection is not None and (data := await self._connection.read()) is not None:
-            yield data
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while (connection := self._connection) is not None:
+            if data := connection.take():
+                return data
+            if connection.complete:
+                break
+            await connection.change()
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None

@@ -12,7 +12,7 @@ be planned while the table is empty, and go on reading all of it: measured at 24
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 from loguru import logger
@@ -95,15 +95,13 @@ LARGEST = 2**62
 Row: TypeAlias = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """The beginning of one call; `row` by the names of its columns."""
 
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """The end of one call; `usage` is `None` for a call on which nothing was spent. `billed` in 1e-9 USD."""
 
     request_id: str

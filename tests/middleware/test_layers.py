@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from middleware.auth import Auth
@@ -20,12 +19,13 @@ from middleware.metering import Metering
 from middleware.metrics import Instruments, Metrics
 from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestId
+from middleware.tally import Tally
 from tests.contracts.fakes import FixedLimiter, MemoryKeys, MemoryLedger
 from tests.middleware.driving import ACME, SSE, Peer, drive, messages, raising
 
 LAYERS: dict[str, Callable[[ASGIApp], Any]] = {
     "request_id": lambda app: RequestId(app, lambda name: nullcontext(), lambda exchange, scope: None),
-    "metrics": lambda app: Metrics(app, Instruments(CollectorRegistry())),
+    "metrics": lambda app: Metrics(app, Instruments(Tally())),
     "errors": Errors,
     "keep_alive": lambda app: KeepAlive(app, 60),
     "auth": lambda app: Auth(app, MemoryKeys({"aig_abc_secret": ACME})),
