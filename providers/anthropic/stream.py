@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from providers import errors
-from providers.contract import Call, Kind, ProviderError, Usage
+from providers.contract import Call, Kind, ProviderError
 from providers.document import dumps, load_object, loads
-from providers.sse import DONE, Event, Splitter, event
+from providers.sse import Splitter, event
+from providers.streaming import StreamDecoder
 
 from .answer import (
     annotations_of,
@@ -76,7 +77,7 @@ class _Growing:
         return whole
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(StreamDecoder):
     """One stream, as chat completion chunks. Pings, event names and unknown events are dropped."""
 
     __slots__ = (
@@ -84,7 +85,6 @@ class AnthropicDecoder:
         "_by_tool",
         "_call",
         "_calls",
-        "_closed",
         "_details",
         "_extras",
         "_finish",
@@ -94,19 +94,13 @@ class AnthropicDecoder:
         "_prefix",
         "_splitter",
         "_written",
-        "ended",
-        "failed",
-        "usage",
     )
 
     def __init__(self, call: Call, by_tool: bool = False, most_kept: int = MAX_KEPT) -> None:
-        self.usage = Usage()
-        self.ended = False
+        super().__init__()
         self._call = call
         self._by_tool = by_tool
         self._splitter = Splitter()
-        self.failed: ProviderError | None = None
-        self._closed = False
         self._finish: str | None = None
         self._introduce("", call.model)
         self._blocks: dict[int, _Growing] = {}
@@ -122,41 +116,16 @@ class AnthropicDecoder:
         """Whether a stop reason or the terminator has been seen."""
         return self.ended or self._finish is not None
 
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            raise self.failed
-        return b"" if self.ended else self._decoded(self._splitter.feed(data))
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return (self._event(each.data) for each in self._splitter.feed(data))
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        out = b""
-        if self.failed is None and not self.ended:
-            out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        self._closed = True
-        try:
-            return out + (b"" if self._finish else self._end(None)) + self._usage_chunk() + DONE
-        except RecursionError:
-            raise _too_deep() from None
+    def _rest(self) -> Iterable[bytes]:
+        return (self._event(each.data) for each in self._splitter.rest())
 
-    def _decoded(self, events: Iterable[Event]) -> bytes:
-        out = []
-        try:
-            for each in events:
-                out.append(self._event(each.data))
-                if self.ended:
-                    break
-        except ProviderError as error:
-            self.failed = error
-        except RecursionError:
-            self.failed = _too_deep()
-        if self.failed is not None and not any(out):
-            raise self.failed
-        return b"".join(out)
+    def _ending(self) -> Iterable[bytes]:
+        if self._finish is None:
+            yield self._end(None)
+        yield self._usage_chunk()
 
     def _event(self, data: bytes) -> bytes:
         if data.strip() in (b"[DONE]", b""):  # of those who only imitate the API
@@ -309,15 +278,3 @@ class AnthropicDecoder:
         if self._kept > self._most_kept:
             raise ProviderError(Kind.BROKEN, f"The provider's answer is longer than {self._most_kept} characters.")
         return piece
-
-
-def _too_deep() -> ProviderError:
-    return ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether an event without its blank line was meant so, and not cut."""
-    try:
-        return data.strip() == b"[DONE]" or loads(data) is not None
-    except ValueError:
-        return False

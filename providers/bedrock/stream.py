@@ -10,9 +10,10 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Conv
 from collections.abc import Iterable
 from typing import Any
 
-from providers.contract import Call, Kind, ProviderError, Usage
+from providers.contract import Call, Kind, ProviderError
 from providers.document import dumps, load_object, loads
-from providers.sse import DONE, event
+from providers.sse import event
+from providers.streaming import StreamDecoder
 
 from . import failures
 from .answer import (
@@ -68,7 +69,7 @@ class _Growing:
         return {"text": self.joined("text")}
 
 
-class BedrockDecoder:
+class BedrockDecoder(StreamDecoder):
     """One stream, as chat completion chunks. Padding and unknown events are dropped."""
 
     __slots__ = (
@@ -76,25 +77,18 @@ class BedrockDecoder:
         "_call",
         "_calls",
         "_claude",
-        "_closed",
         "_details",
         "_finish",
         "_frames",
         "_head",
         "_kept",
-        "ended",
-        "failed",
-        "usage",
     )
 
     def __init__(self, call: Call) -> None:
-        self.usage = Usage()
-        self.ended = False
+        super().__init__()
         self._call = call
         self._claude = model_of(call.model).house == "anthropic"
         self._frames = Frames()
-        self.failed: ProviderError | None = None
-        self._closed = False
         self._finish: str | None = None
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
         self._blocks: dict[int, _Growing] = {}
@@ -107,35 +101,11 @@ class BedrockDecoder:
         """Whether a stop reason has been seen."""
         return self._finish is not None
 
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            raise self.failed
-        return b"" if self.ended else self._decoded(self._frames.feed(data))
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return map(self._frame, self._frames.feed(data))
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        self._closed = True
-        return self._usage_chunk() + DONE
-
-    def _decoded(self, frames: Iterable[Frame]) -> bytes:
-        out = []
-        try:
-            for frame in frames:
-                out.append(self._frame(frame))
-                if self.ended:
-                    break
-        except ProviderError as error:
-            self.failed = error
-        except RecursionError:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
-        if self.failed is not None and not any(out):
-            raise self.failed
-        return b"".join(out)
+    def _ending(self) -> Iterable[bytes]:
+        yield self._usage_chunk()
 
     def _frame(self, frame: Frame) -> bytes:
         if frame.headers.get(":message-type") in ("exception", "error"):
