@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.document import loads
+from providers.canonical import add_turn, arguments_of, check_message
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .parts import Block, blocks_of, mark
@@ -24,11 +24,9 @@ FORMAT = "anthropic-claude-v1"
 """OpenRouter's name for Claude's reasoning details."""
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
-_UNTOUCHABLE = {"thinking", "redacted_thinking"}
+_UNTOUCHABLE = ("thinking", "redacted_thinking")
 
-_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control", "anthropic"}
-_HARMLESS = {"annotations", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
-"""Fields of our own answers, which come back when a client keeps the whole message."""
+_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control"}
 
 
 def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -42,9 +40,9 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
             case "system" | "developer":
                 system += blocks
             case "user" | "tool":
-                _add(turns, "user", blocks)
+                add_turn(turns, "user", blocks, empty=True)
             case "assistant":
-                _add(turns, "assistant", blocks)
+                add_turn(turns, "assistant", blocks)
             case _:
                 raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
     for turn in turns:
@@ -57,13 +55,6 @@ def tool_id(value: Any, field: str) -> str:
     return _UNSAFE.sub("_", a_string(value, field))
 
 
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    elif blocks or role == "user":
-        turns.append({"role": role, "content": blocks})
-
-
 def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
     """A mark on the whole message is one on its last block; thinking cannot carry any."""
     if blocks and message.get("cache_control") and blocks[-1].get("type") not in _UNTOUCHABLE:
@@ -74,7 +65,7 @@ def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
 def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
     if message.get("anthropic") and (carried := _carried(message["anthropic"], f"{field}.anthropic")):
         return carried
-    _check(message, field, tolerance)
+    check_message(message, field, _FIELDS, tolerance)
     content = blocks_of(message.get("content"), f"{field}.content", tolerance)
     match message.get("role"):
         case "tool":
@@ -90,14 +81,6 @@ def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[B
 def _carried(own: Any, field: str) -> list[Block]:
     content = a_list(an_object(own, field).get("content") or [], f"{field}.content")
     return [dict(an_object(each, f"{field}.content")) for each in content]
-
-
-def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None:
-    for name, value in message.items():
-        if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
-            continue
-        if name != "name" or message.get("role") != "tool":
-            tolerance.cannot(f"{field}.{name}", "has no place in a Claude message.")
 
 
 def _result(message: Mapping[str, Any], content: list[Block], field: str) -> Block:
@@ -124,20 +107,10 @@ def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list
             "type": "tool_use",
             "id": tool_id(call.get("id"), f"{place}.id"),
             "name": a_string(function.get("name"), f"{place}.function.name"),
-            "input": _input(function.get("arguments"), f"{place}.function.arguments"),
+            "input": arguments_of(function.get("arguments"), f"{place}.function.arguments"),
         }
         blocks.append(mark(block, call))
     return blocks
-
-
-def _input(arguments: Any, field: str) -> dict[str, Any]:
-    try:
-        found = loads(arguments.encode("utf-8", "replace") or b"{}") if isinstance(arguments, str) else arguments
-    except ValueError:
-        found = None
-    if arguments is not None and not isinstance(found, dict):
-        raise refused(field, "must be a JSON object.")
-    return found or {}
 
 
 def _thinking(message: Mapping[str, Any], field: str) -> list[Block]:

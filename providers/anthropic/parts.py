@@ -16,7 +16,7 @@ from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 Block: TypeAlias = dict[str, Any]
 
-_NATIVE = {"image", "document", "search_result", "container_upload"}
+_NATIVE = ("image", "document", "search_result", "container_upload")
 _PDF = "application/pdf"
 
 

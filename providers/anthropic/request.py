@@ -13,23 +13,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from providers.canonical import check, closed, most_tokens
 from providers.contract import Call
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .conversation import conversation
 from .models import Model, model_of
 from .parts import Block
-from .thinking import a_count, thinking_of
+from .thinking import thinking_of
 from .tools import choice_of, tools_of, with_json_tool
 
 NAME = "anthropic"
 
-_TRANSLATED = {
+_FIELDS = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature",
     "top_p", "top_k", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort",
     "reasoning", "thinking", "user", "safety_identifier", "metadata", "service_tier", "cache_control", NAME,
+    "prediction", "prompt_cache_key", "prompt_cache_retention",
 }  # fmt: skip
-_HARMLESS = {"prediction", "prompt_cache_key", "prompt_cache_retention"}
 _DEFAULTS: dict[str, Any] = {
     "n": 1,
     "presence_penalty": 0,
@@ -62,7 +63,7 @@ def body_of(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The request's body, and the betas it needs. Raises `ProviderError` naming what cannot be expressed."""
     own, tolerance = _own(call.document)
     betas = [a_string(each, "anthropic.betas") for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
-    _check(call.document, tolerance)
+    check(call.document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
     system, turns = conversation(call.document.get("messages"), tolerance)
     body: dict[str, Any] = {"model": call.model, "max_tokens": _most(call.document, model), "messages": turns}
@@ -94,18 +95,9 @@ def _merged(body: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {**body, **own}
 
 
-def _check(document: Mapping[str, Any], tolerance: Tolerance) -> None:
-    for name, value in document.items():
-        if name in _TRANSLATED or name in _HARMLESS or value is None or value in ([], {}):
-            continue
-        if name not in _DEFAULTS or value != _DEFAULTS[name]:
-            tolerance.cannot(name, "has no place in a Claude request; its own fields go into 'anthropic'.")
-
-
 def _most(document: Mapping[str, Any], model: Model) -> int:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if document.get(name) is not None:
-            return a_count(document[name], name)
+    if (most := most_tokens(document)) is not None:
+        return most
     thinking = document.get("thinking")
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     return max(model.max_tokens, budget + 4096 if type(budget) is int and model.max_tokens <= budget else 0)
@@ -189,18 +181,7 @@ def _schema(asked: Mapping[str, Any]) -> Any:
 
     An answer that has no further fields fits the caller's schema all the same.
     """
-    schema = _closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
+    schema = closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
     if isinstance(asked.get("description"), str) and "description" not in schema:
         schema["description"] = asked["description"]
     return schema
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(value) for name, value in schema.items()}
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        closed.setdefault("additionalProperties", False)
-    return closed

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.document import loads
+from providers.canonical import add_turn, arguments_of, check_message
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .models import Model
@@ -27,9 +27,7 @@ FORMAT = "anthropic-claude-v1"
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 _MOST_OF_AN_ID = 64
-_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "cache_control", "bedrock"}
-_HARMLESS = {"annotations", "citations", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
-"""Fields of our own answers, which come back when a client keeps the whole message."""
+_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "cache_control"}
 
 
 def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -43,9 +41,9 @@ def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block]
             case "system" | "developer":
                 system += blocks
             case "user" | "tool":
-                _add(turns, "user", blocks)
+                add_turn(turns, "user", blocks)
             case "assistant":
-                _add(turns, "assistant", blocks)
+                add_turn(turns, "assistant", blocks)
             case _:
                 raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
     for turn in turns:
@@ -60,13 +58,6 @@ def tool_id(value: Any, field: str) -> str:
     if len(found) <= _MOST_OF_AN_ID:
         return found
     return f"{found[:47]}_{hashlib.sha256(value.encode('utf-8', 'replace')).hexdigest()[:16]}"
-
-
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    elif blocks:
-        turns.append({"role": role, "content": blocks})
 
 
 def _results_first(blocks: list[Block]) -> list[Block]:
@@ -86,7 +77,7 @@ def _blocks(message: dict[str, Any], field: str, model: Model, files: Files) -> 
     if own.get("content"):
         place = f"{field}.bedrock.content"
         return [dict(an_object(each, place)) for each in a_list(own["content"], place)]
-    _check(message, field, files.tolerance)
+    check_message(message, field, _FIELDS, files.tolerance)
     match message.get("role"):
         case "tool":
             return _result(message, field, files)
@@ -95,14 +86,6 @@ def _blocks(message: dict[str, Any], field: str, model: Model, files: Files) -> 
             told = [*content, *_refusal(message), *_calls(message, field, files.tolerance)]
             return [*_reasoning(message, field, model), *told] if told else []
     return blocks_of(message.get("content"), f"{field}.content", files)
-
-
-def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None:
-    for name, value in message.items():
-        if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
-            continue
-        if name != "name" or message.get("role") != "tool":
-            tolerance.cannot(f"{field}.{name}", "has no place in a Converse message.")
 
 
 def _result(message: Mapping[str, Any], field: str, files: Files) -> list[Block]:
@@ -135,20 +118,10 @@ def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list
         use = {
             "toolUseId": tool_id(call.get("id"), f"{place}.id"),
             "name": a_string(function.get("name"), f"{place}.function.name"),
-            "input": _input(function.get("arguments"), f"{place}.function.arguments"),
+            "input": arguments_of(function.get("arguments"), f"{place}.function.arguments"),
         }
         blocks += marked([{"toolUse": use}], call)
     return blocks
-
-
-def _input(arguments: Any, field: str) -> dict[str, Any]:
-    try:
-        found = loads(arguments.encode("utf-8", "replace") or b"{}") if isinstance(arguments, str) else arguments
-    except ValueError:
-        found = None
-    if arguments is not None and not isinstance(found, dict):
-        raise refused(field, "must be a JSON object.")
-    return found or {}
 
 
 def _reasoning(message: Mapping[str, Any], field: str, model: Model) -> list[Block]:

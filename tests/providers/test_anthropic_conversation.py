@@ -102,6 +102,18 @@ def test_blocks_that_an_answer_carried_are_given_back_as_they_were() -> None:
     assert sent(ASK, said)["messages"][1]["content"] == carried
 
 
+def test_an_answer_of_another_provider_goes_on_here() -> None:
+    """What only its own provider understands in it is left out; the fields of OpenAI say the rest."""
+    own = {"bedrock": {"content": [{"text": "b"}]}, "gemini": {"parts": [{}]}, "citations": [{}], "parsed": {"a": 1}}
+    assert sent(ASK, {"role": "assistant", "content": "a", **own})["messages"][1]["content"] == [text("a")]
+
+
+def test_thinking_blocks_of_an_odd_type_are_left_out() -> None:
+    """Whatever stands there."""
+    said = {"role": "assistant", "content": "a", "thinking_blocks": [{"type": []}, {"type": "thinking"}]}
+    assert sent(ASK, said)["messages"][1]["content"] == [{"type": "thinking"}, text("a")]
+
+
 def test_a_refusal_that_was_said_is_text() -> None:
     """It is what the assistant answered."""
     assert sent(ASK, {"role": "assistant", "refusal": "No"})["messages"][1]["content"] == [text("No")]
@@ -117,6 +129,7 @@ def test_a_refusal_that_was_said_is_text() -> None:
         ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
         ({"role": "user", "content": {"a": 1}}, "messages[0].content"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0]"),
+        ({"role": "user", "content": [{"type": []}]}, "messages[0].content[0]"),
         ("text", "messages[0]"),
     ],
 )

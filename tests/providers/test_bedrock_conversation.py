@@ -120,6 +120,12 @@ def test_blocks_that_an_answer_carried_are_sent_as_they_were() -> None:
     assert turns(USER, told)[1] == ("assistant", content)
 
 
+def test_an_answer_of_another_provider_goes_on_here() -> None:
+    """What only its own provider understands in it is left out; the fields of OpenAI say the rest."""
+    own = {"anthropic": {"content": [{"type": "text"}]}, "gemini": {"parts": [{}]}, "parsed": {"a": 1}}
+    assert turns(USER, {"role": "assistant", "content": "a", **own})[1] == ("assistant", [{"text": "a"}])
+
+
 @pytest.mark.parametrize(
     ("message", "field"),
     [
