@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors, usage
-from .contract import Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
+from .contract import NO_HEADERS, Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
 from .document import dumps, load_object, loads
 from .sse import Event, Splitter, event
 from .streaming import StreamDecoder
@@ -47,7 +47,7 @@ class OpenAIWire:
             document.pop("stream_options", None)
         return WireRequest(self.path, _JSON, dumps(document))
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)

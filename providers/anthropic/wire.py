@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from providers import errors
-from providers.contract import Call, Decoded, Kind, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, WireRequest
 from providers.document import dumps, load_object
 from providers.refusal import refused
 
@@ -35,7 +35,7 @@ class AnthropicWire:
         headers = (_JSON, (b"anthropic-beta", ",".join(betas).encode())) if betas else (_JSON,)
         return WireRequest(self.path, headers, data)
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         try:
             return _decoded(document, call)
