@@ -3,7 +3,8 @@
 Thinking is told as `reasoning_content`, and whole with its signature in `reasoning_details`, which a tool loop gives
 back. Citations of web pages become annotations. An answer whose blocks the canonical fields cannot be put together
 from again (server tools, citations, text between thinking) carries all of them in the message's `anthropic.content`.
-The provider's own stop reason stands beside the finish reason, as OpenRouter's `native_finish_reason`.
+The provider's own stop reason stands beside the finish reason, as OpenRouter's `native_finish_reason`. What else it
+says of the answer (the container that code ran in, edits of the context) stands in the answer's `anthropic`.
 
 Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/handling-stop-reasons
 """
@@ -29,6 +30,11 @@ _FINISH = {
     "refusal": "content_filter",
 }
 _PHASES = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
+KINDS = tuple(_PHASES)
+"""The types of blocks that canonical fields can hold."""
+
+_EXTRAS = ("container", "context_management", "stop_sequence")
+_USAGE_EXTRAS = ("cache_creation", "server_tool_use", "iterations", "service_tier", "inference_geo", "speed")
 _MOST = 10**15
 
 
@@ -106,6 +112,11 @@ def carried_of(blocks: list[Block]) -> dict[str, Any] | None:
     return None
 
 
+def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a caller may need for the next request, or have asked for, and OpenAI has no field for."""
+    return {name: document[name] for name in _EXTRAS if document.get(name)}
+
+
 def finish_of(stop_reason: Any, has_calls: bool) -> str:
     """OpenAI's finish reason; a reason that is not known yet is an end like any other."""
     finish = _FINISH.get(text(stop_reason), "stop")
@@ -128,7 +139,7 @@ def read_usage(found: Mapping[str, Any], usage: Usage) -> None:
 
 
 def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage; `extras` is the provider's, of which the number of searches rides along."""
+    """OpenAI's usage; what `extras`, the provider's, says more than that rides along."""
     told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -139,8 +150,7 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-    if searched := mapping(extras.get("server_tool_use")):
-        told["server_tool_use"] = searched
+    told.update({name: extras[name] for name in _USAGE_EXTRAS if extras.get(name)})
     if pricing is not None:
         write_cost(told, usage, pricing)
     return told

@@ -10,8 +10,8 @@ from providers.contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, W
 from providers.document import dumps, load_object
 from providers.refusal import refused
 
-from .answer import finish_of, mapping, message_of, read_usage, text, usage_object
-from .request import answers_by_tool, body_of
+from .answer import extras_of, finish_of, mapping, message_of, read_usage, text, usage_object
+from .request import NAME, answers_by_tool, body_of
 from .stream import AnthropicDecoder, failure
 
 _JSON = (b"content-type", b"application/json")
@@ -80,4 +80,5 @@ def _completion(document: Mapping[str, Any], by_tool: bool) -> dict[str, Any]:
         "native_finish_reason": reason,
     }
     head = {"id": text(document.get("id")), "object": "chat.completion", "created": 0}
-    return {**head, "model": text(document.get("model")), "choices": [choice]}
+    told: dict[str, Any] = {**head, "model": text(document.get("model")), "choices": [choice]}
+    return {**told, NAME: extras} if (extras := extras_of(document)) else told

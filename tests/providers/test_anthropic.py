@@ -104,6 +104,16 @@ def test_citations_are_annotations_and_blocks_that_have_no_form_are_carried() ->
     assert "tool_calls" not in message
 
 
+def test_what_the_provider_says_beside_the_answer_rides_along() -> None:
+    """Under its name; the usage's own words in the usage."""
+    edits = {"applied_edits": []}
+    beside = {"container": {"id": "c_1"}, "context_management": edits, "stop_sequence": None, "novel": 1}
+    usage = {"input_tokens": 1, "output_tokens": 1, "service_tier": "priority", "inference_geo": "us"}
+    document = orjson.loads(WIRE.response(call(), answer(text("x"), usage=usage, **beside)).body)
+    assert document["anthropic"] == {"container": {"id": "c_1"}, "context_management": edits}
+    assert (document["usage"]["service_tier"], document["usage"]["inference_geo"]) == ("priority", "us")
+
+
 def test_an_answer_by_tool_is_the_content() -> None:
     """Where an older model was made to call one, for lack of schemas."""
     made = call("claude-3-5-haiku", document=BY_TOOL)
