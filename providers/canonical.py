@@ -24,6 +24,9 @@ _OF_ANSWERS = {
 }  # fmt: skip
 """Fields of our own answers, which come back when a client keeps the whole message, whoever goes on with the talk."""
 
+_ASK_EMPTY = ("web_search_options",)
+"""Objects that ask for something even if they are empty."""
+
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
 
 
@@ -71,7 +74,7 @@ def check(
 ) -> None:
     """Refuse the fields that are not `known`, but for values that ask for nothing."""
     for name, value in document.items():
-        if name in known or value is None or value in ([], {}):
+        if name in known or value is None or (value in ([], {}) and name not in _ASK_EMPTY):
             continue
         if name not in defaults or value != defaults[name]:
             tolerance.cannot(name, f"has no place there; the provider's own fields go into '{tolerance.escape}'.")
@@ -84,6 +87,13 @@ def check_message(message: Mapping[str, Any], field: str, known: Collection[str]
             continue
         if name != "name" or message.get("role") != "tool":
             tolerance.cannot(f"{field}.{name}", "has no place in a message there.")
+
+
+def check_tool(tool: Mapping[str, Any], field: str, known: Collection[str], tolerance: Tolerance) -> None:
+    """The same for the fields of a tool, or of its function."""
+    for name, value in tool.items():
+        if name not in known and value is not None:
+            tolerance.cannot(f"{field}.{name}", "has no place in a tool there.")
 
 
 def add_turn(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]], *, empty: bool = False) -> None:

@@ -38,7 +38,7 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
         blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
         match message.get("role"):
             case "system" | "developer":
-                system += blocks
+                system += _only_text(blocks, field)
             case "user" | "tool":
                 add_turn(turns, "user", blocks, empty=True)
             case "assistant":
@@ -53,6 +53,12 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
 def tool_id(value: Any, field: str) -> str:
     """An id that is allowed there; other providers put dots and bars into theirs."""
     return _UNSAFE.sub("_", a_string(value, field))
+
+
+def _only_text(blocks: list[Block], field: str) -> list[Block]:
+    if any(block.get("type") != "text" for block in blocks):
+        raise refused(f"{field}.content", "only text can stand in a system message.")
+    return blocks
 
 
 def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
@@ -73,8 +79,6 @@ def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[B
         case "assistant":
             calls = _calls(message, field, tolerance) if message.get("tool_calls") else []
             return [*_thinking(message, field), *content, *_refusal(message), *calls]
-        case "user" if not content and isinstance(message.get("content"), str):
-            return [{"type": "text", "text": message["content"]}]
     return content
 
 

@@ -9,6 +9,7 @@ cannot be forced to call a tool.
 Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/structured-outputs
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from .conversation import conversation
 from .models import Model, model_of
 from .parts import Block
 from .thinking import thinking_of
-from .tools import choice_of, tools_of, with_json_tool
+from .tools import choice_of, tools_of, web_search_of, with_json_tool
 
 NAME = "anthropic"
 
@@ -29,7 +30,7 @@ _FIELDS = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature",
     "top_p", "top_k", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort",
     "reasoning", "thinking", "user", "safety_identifier", "metadata", "service_tier", "cache_control", NAME,
-    "prediction", "prompt_cache_key", "prompt_cache_retention",
+    "prediction", "prompt_cache_key", "prompt_cache_retention", "web_search_options",
 }  # fmt: skip
 _DEFAULTS: dict[str, Any] = {
     "n": 1,
@@ -44,6 +45,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 """Values that ask for nothing."""
 
+_BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TIERS = {"auto": None, "default": "standard_only", "standard_only": "standard_only"}
 _ANY_OBJECT = {"type": "object", "additionalProperties": True}
 _IN_WORDS = {"type": "text", "text": "Answer with one JSON object and nothing else: no prose, no code fence."}
@@ -62,7 +64,7 @@ class _Format:
 def body_of(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The request's body, and the betas it needs. Raises `ProviderError` naming what cannot be expressed."""
     own, tolerance = _own(call.document)
-    betas = [a_string(each, "anthropic.betas") for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
+    betas = [_beta(each) for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
     check(call.document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
     system, turns = conversation(call.document.get("messages"), tolerance)
@@ -86,6 +88,13 @@ def _own(document: Mapping[str, Any]) -> tuple[dict[str, Any], Tolerance]:
         if name in own:
             raise refused(f"{NAME}.{name}", "is what the call is routed, limited and billed by: set it outside.")
     return own, Tolerance(NAME, own.pop("lenient", False) is True)
+
+
+def _beta(name: Any) -> str:
+    """One beta's name; it becomes part of a header."""
+    if not _BETA.fullmatch(a_string(name, "anthropic.betas")):
+        raise refused("anthropic.betas", "must be names of betas.")
+    return str(name)
 
 
 def _merged(body: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def _shape(call: Call, model: Model, most: int, system: list[Block], tolerance: 
     document = call.document
     thinking, effort = thinking_of(document, model, most, tolerance)
     asked = _format(document, model, tolerance)
-    tools = tools_of(document.get("tools"), tolerance)
+    tools = [*tools_of(document.get("tools"), tolerance), *web_search_of(document, tolerance)]
     choice = choice_of(document, tools, tolerance)
     if asked.by_tool:
         tools, choice = with_json_tool(tools, choice, asked.schema)

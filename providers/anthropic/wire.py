@@ -15,6 +15,7 @@ from .request import NAME, answers_by_tool, body_of
 from .stream import AnthropicDecoder, failure
 
 _JSON = (b"content-type", b"application/json")
+_USED_UP = re.compile(r"specified api usage limits|(usage credits|extra usage) (is|are) required")
 _CONTEXT = re.compile(r"exceeds? (the )?context limit|context_window")
 
 
@@ -46,9 +47,15 @@ class AnthropicWire:
         return AnthropicDecoder(call, answers_by_tool(call))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Some 400 and 429 are about the account, in words alone."""
         error = errors.from_answer(status, headers, body)
-        if status == 400 and _CONTEXT.search(error.message):
+        words = error.message.lower()
+        if status == 400 and _CONTEXT.search(words):
             error.kind = Kind.CONTEXT_LENGTH
+        elif status in (400, 429) and _USED_UP.search(words):
+            error.kind = Kind.QUOTA
+        elif status == 400 and "organization has been disabled" in words:
+            error.kind = Kind.CREDENTIALS
         return error
 
 

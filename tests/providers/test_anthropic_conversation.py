@@ -15,6 +15,7 @@ from tests.providers.anthropic_asking import (
     refused,
     result,
     sent,
+    source,
     text,
 )
 
@@ -40,6 +41,26 @@ def test_empty_texts_are_left_out() -> None:
     body = sent(ASK, {"role": "assistant", "content": "", "tool_calls": [CALL]}, result("1", "toolu_1"))
     assert body["messages"][1]["content"] == [USED]
     assert [turn["role"] for turn in sent(ASK, {"role": "assistant", "content": None}, ASK)["messages"]] == ["user"]
+
+
+def test_white_space_alone_is_no_text() -> None:
+    """It would be refused; beside words it is left as it is."""
+    said = {"role": "user", "content": ["\n", text(" "), text(" a ")]}
+    assert blocks(said) == [text(" a ")]
+    assert blocks(ASK, {"role": "assistant", "content": " \n"}, ASK) == [text("hi"), text("hi")]
+
+
+def test_a_result_without_a_word_is_a_result() -> None:
+    """Commands often say nothing."""
+    said = {"role": "assistant", "tool_calls": [CALL]}
+    (made,) = sent(ASK, said, result("", "toolu_1"))["messages"][2]["content"]
+    assert made == {"type": "tool_result", "tool_use_id": "toolu_1", "content": ""}
+
+
+def test_only_text_stands_in_a_system_message() -> None:
+    """The provider would refuse anything else in words about a field that the caller never wrote."""
+    for role in ("system", "developer"):
+        assert refused({"role": role, "content": [image("https://a.example/b.png")]}).param == "messages[0].content"
 
 
 def test_results_of_tools_come_first_in_the_next_turn() -> None:
@@ -181,6 +202,17 @@ def test_a_file_is_a_document() -> None:
     found = blocks({"role": "user", "content": [{"type": "file", "file": file} for file in files]})
     assert [block["source"] for block in found] == sources
     assert [block.get("title") for block in found] == ["a.pdf", *[None] * 5]
+
+
+def test_a_file_is_what_it_holds_not_what_its_part_is_called() -> None:
+    """Clients send PDFs as images, and images as files."""
+    pdf, png = f"data:application/pdf;base64,{PIXEL}", f"data:image/png;base64,{PIXEL}"
+    files = [{"type": "file", "file": {"file_data": each}} for each in (png, "https://a.example/b.PNG?c=d")]
+    assert blocks({"role": "user", "content": [image(pdf), *files]}) == [
+        {"type": "document", "source": source("application/pdf", PIXEL)},
+        {"type": "image", "source": source("image/png", PIXEL)},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/b.PNG?c=d"}},
+    ]
 
 
 @pytest.mark.parametrize("data", ["data:video/mp4;base64,x", "data:text/plain;base64,@@@", None])

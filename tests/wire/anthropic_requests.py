@@ -82,7 +82,8 @@ def _assistant(blocks: list[Document]) -> Document:
 
 def _call(block: Document) -> Document:
     function = {"name": block["name"], "arguments": block["input"]}
-    return {"id": block["id"], "type": "function", "function": function}
+    marked = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
+    return {"id": block["id"], "type": "function", "function": function, **marked}
 
 
 def _thought(block: Document) -> Document:
@@ -99,7 +100,7 @@ def _result(block: Document) -> Document:
 
 
 def _part(block: Document) -> Document:
-    source = block.get("source", {})
+    source = block["source"] if isinstance(block.get("source"), dict) else {}
     marked = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
     if source.get("type") == "base64":
         url = f"data:{source['media_type']};base64,{source['data']}"
