@@ -25,9 +25,12 @@ from .parts import Block, Files, blocks_of, distinct, marked
 FORMAT = "anthropic-claude-v1"
 """OpenRouter's name for Claude's reasoning details; the signatures are the same wherever a Claude is asked."""
 
-_UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+_UNSAFE = re.compile(r"[^a-zA-Z0-9_.:-]")
+_UNSAFE_FOR_CLAUDE = re.compile(r"[^a-zA-Z0-9_-]")
 _MOST_OF_AN_ID = 64
-_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "cache_control"}
+_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control"}
+_OF_SYSTEM = ("text", "guardContent", "cachePoint")
+_OF_RESULTS = ("text", "json", "image", "document", "video", "searchResult")
 
 
 def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -39,9 +42,9 @@ def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block]
         blocks = marked(_blocks(an_object(message, field), field, model, files), message)
         match message.get("role"):
             case "system" | "developer":
-                system += blocks
+                system += _only(_OF_SYSTEM, blocks, f"{field}.content", "a system message")
             case "user" | "tool":
-                add_turn(turns, "user", blocks)
+                add_turn(turns, "user", blocks, empty=True)
             case "assistant":
                 add_turn(turns, "assistant", blocks)
             case _:
@@ -52,9 +55,13 @@ def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block]
     return system, turns
 
 
-def tool_id(value: Any, field: str) -> str:
-    """An id that is allowed there; other providers put dots and bars into theirs, or make them longer."""
-    found = _UNSAFE.sub("_", a_string(value, field))
+def tool_id(value: Any, field: str, model: Model) -> str:
+    """An id that is allowed there; other providers put bars into theirs, or make them longer.
+
+    A Claude allows no dots and colons; others have them in their own ids.
+    """
+    unsafe = _UNSAFE_FOR_CLAUDE if model.house in ("anthropic", "") else _UNSAFE
+    found = unsafe.sub("_", a_string(value, field))
     if len(found) <= _MOST_OF_AN_ID:
         return found
     return f"{found[:47]}_{hashlib.sha256(value.encode('utf-8', 'replace')).hexdigest()[:16]}"
@@ -80,15 +87,15 @@ def _blocks(message: dict[str, Any], field: str, model: Model, files: Files) -> 
     check_message(message, field, _FIELDS, files.tolerance)
     match message.get("role"):
         case "tool":
-            return _result(message, field, files)
+            return _result(message, field, model, files)
         case "assistant":
             content = blocks_of(message.get("content"), f"{field}.content", files)
-            told = [*content, *_refusal(message), *_calls(message, field, files.tolerance)]
+            told = [*content, *_refusal(message), *_calls(message, field, model, files.tolerance)]
             return [*_reasoning(message, field, model), *told] if told else []
     return blocks_of(message.get("content"), f"{field}.content", files)
 
 
-def _result(message: Mapping[str, Any], field: str, files: Files) -> list[Block]:
+def _result(message: Mapping[str, Any], field: str, model: Model, files: Files) -> list[Block]:
     """A tool's result, and a mark that stood in it; what is neither text nor parts is passed on as JSON."""
     content = message.get("content")
     parts = isinstance(content, list) and all(isinstance(each, dict | str) for each in content)
@@ -96,10 +103,19 @@ def _result(message: Mapping[str, Any], field: str, files: Files) -> list[Block]
         blocks = blocks_of(content, f"{field}.content", files)
     else:
         blocks = [{"json": content}]
-    identifier = tool_id(message.get("tool_call_id"), f"{field}.tool_call_id")
+    identifier = tool_id(message.get("tool_call_id"), f"{field}.tool_call_id", model)
     inside = [block for block in blocks if "cachePoint" not in block]
     marks = [block for block in blocks if "cachePoint" in block]
-    return [{"toolResult": {"toolUseId": identifier, "content": inside}}, *marks[-1:]]
+    told = {"toolUseId": identifier, "content": _only(_OF_RESULTS, inside, f"{field}.content", "a tool's result")}
+    failed = {"status": "error"} if message.get("is_error") is True else {}
+    return [{"toolResult": {**told, **failed}}, *marks[-1:]]
+
+
+def _only(kinds: tuple[str, ...], blocks: list[Block], field: str, place: str) -> list[Block]:
+    for block in blocks:
+        if not set(block) & set(kinds):
+            raise refused(field, f"{', '.join(block)[:80]!r} cannot stand in {place} there.")
+    return blocks
 
 
 def _refusal(message: Mapping[str, Any]) -> list[Block]:
@@ -107,7 +123,7 @@ def _refusal(message: Mapping[str, Any]) -> list[Block]:
     return [{"text": text}] if isinstance(text, str) and text else []
 
 
-def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
+def _calls(message: Mapping[str, Any], field: str, model: Model, tolerance: Tolerance) -> list[Block]:
     blocks: list[Block] = []
     for index, call in enumerate(a_list(message.get("tool_calls") or [], f"{field}.tool_calls")):
         place = f"{field}.tool_calls[{index}]"
@@ -116,7 +132,7 @@ def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list
             continue
         function = an_object(call.get("function"), f"{place}.function")
         use = {
-            "toolUseId": tool_id(call.get("id"), f"{place}.id"),
+            "toolUseId": tool_id(call.get("id"), f"{place}.id", model),
             "name": a_string(function.get("name"), f"{place}.function.name"),
             "input": arguments_of(function.get("arguments"), f"{place}.function.arguments"),
         }

@@ -65,7 +65,8 @@ def from_frame(headers: Mapping[str, Any], payload: bytes) -> ProviderError:
 
 def from_document(document: Mapping[str, Any]) -> ProviderError | None:
     """What a whole answer means that is no answer; None where it may be one."""
-    name = _bare(document.get("__type"))
+    output = document.get("Output")
+    name = _bare(document.get("__type") or (output.get("__type") if isinstance(output, dict) else None))
     if not name and ("output" in document or not isinstance(document.get("message"), str)):
         return None
     return _told(_STATUS.get(name, 500), {}, dumps(document), dict(document), name)

@@ -1,12 +1,14 @@
 """Why: blocks begin, grow and end there under an index of their own, while a client here only appends.
 
-Text, reasoning and arguments pass on as they grow; what can only be told whole (reasoning with its signature)
-follows its block. An answer is kept while it passes, for those, within `MAX_KEPT` characters. It is finished by a
-stop reason; usage follows in the last event, and without it is not known.
+Text, reasoning and arguments pass on as they grow; what can only be told whole (reasoning with its signature, a
+picture, a citation with its text) follows its block. An answer is kept while it passes, for those, within `MAX_KEPT`
+characters. It is finished by a stop reason; usage follows in the last event, and without it is not known.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
 """
 
+import base64
+import binascii
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,10 +19,13 @@ from providers.streaming import StreamDecoder
 
 from . import failures
 from .answer import (
+    annotations_of,
+    blocks_of,
     call_of,
     carried_of,
     extras_of,
     finish_of,
+    image_of,
     mapping,
     read_usage,
     reasoning_detail,
@@ -40,16 +45,22 @@ _OF_A_BLOCK = 1000
 
 
 class _Growing:
-    """A block on its way. `call` is the index of the tool call that it is told as."""
+    """A block on its way. `call` is the index of the tool call that it is told as, `before` the text before it."""
 
-    __slots__ = ("call", "citations", "closed", "pieces", "use")
+    __slots__ = ("before", "begun", "call", "citations", "closed", "pieces", "results")
 
-    def __init__(self, use: Block) -> None:
-        self.use = use
+    def __init__(self, begun: Block, before: int) -> None:
+        self.begun = begun
+        self.before = before
         self.call: int | None = None
         self.pieces: dict[str, list[str]] = {}
         self.citations: list[Block] = []
+        self.results: list[Block] = []
         self.closed = False
+
+    @property
+    def use(self) -> Block:
+        return mapping(self.begun.get("toolUse"))
 
     def joined(self, name: str) -> str:
         return "".join(self.pieces.get(name, ()))
@@ -58,8 +69,13 @@ class _Growing:
         """The block as it stands in an answer that is not streamed. Raises `ValueError` for a cut input."""
         if self.use:
             return {"toolUse": {**self.use, "input": loads(self.joined("input").encode("utf-8", "replace") or b"{}")}}
-        if redacted := self.joined("redactedContent"):
-            return {"reasoningContent": {"redactedContent": redacted}}
+        if result := mapping(self.begun.get("toolResult")):
+            return {"toolResult": {**result, "content": self.results}}
+        if "bytes" in self.pieces:
+            source = {"bytes": _joined_base64(self.pieces["bytes"])}
+            return {"image": {**mapping(self.begun.get("image")), "source": source}}
+        if "redactedContent" in self.pieces:
+            return {"reasoningContent": {"redactedContent": _joined_base64(self.pieces["redactedContent"])}}
         if {"reasoning", "signature"} & set(self.pieces):
             signed = {"signature": self.joined("signature")} if "signature" in self.pieces else {}
             return {"reasoningContent": {"reasoningText": {"text": self.joined("reasoning"), **signed}}}
@@ -82,6 +98,8 @@ class BedrockDecoder(StreamDecoder):
         "_frames",
         "_head",
         "_kept",
+        "_used",
+        "_written",
     )
 
     def __init__(self, call: Call) -> None:
@@ -95,6 +113,8 @@ class BedrockDecoder(StreamDecoder):
         self._calls = 0
         self._details = 0
         self._kept = 0
+        self._written = 0
+        self._used: dict[str, Any] = {}
 
     @property
     def finished(self) -> bool:
@@ -125,19 +145,19 @@ class BedrockDecoder(StreamDecoder):
                 return self._metadata(load_object(frame.payload))
         return b""
 
-    def _block(self, document: dict[str, Any], use: Block) -> _Growing:
+    def _block(self, document: dict[str, Any], begun: Block) -> _Growing:
         """The block that an event is of; a text begins without an event."""
         index = document.get("contentBlockIndex")
         index = index if type(index) is int else -1
         if (growing := self._blocks.get(index)) is None:
-            self._keep(_OF_A_BLOCK)
-            self._blocks[index] = growing = _Growing(use)
+            self._keep(_OF_A_BLOCK + len(dumps(begun)))
+            self._blocks[index] = growing = _Growing(begun, self._written)
         return growing
 
     def _began(self, document: dict[str, Any]) -> bytes:
-        use = mapping(mapping(document.get("start")).get("toolUse"))
-        growing = self._block(document, use)
-        if growing.use is not use or not call_of({"toolUse": use}):
+        begun = mapping(document.get("start"))
+        growing = self._block(document, begun)
+        if growing.begun is not begun or not (use := call_of(begun)):
             return b""
         growing.call, self._calls = self._calls, self._calls + 1
         return self._chunk({"tool_calls": [{"index": growing.call, **tool_call(use, "")}]})
@@ -146,7 +166,10 @@ class BedrockDecoder(StreamDecoder):
         growing = self._block(document, {})
         delta = mapping(document.get("delta"))
         reasoning = mapping(delta.get("reasoningContent"))
-        out = self._chunk({"content": delta["text"]}) if self._piece(growing, "text", delta.get("text")) else b""
+        out = b""
+        if self._piece(growing, "text", delta.get("text")):
+            self._written += len(delta["text"])
+            out = self._chunk({"content": delta["text"]})
         for name in ("signature", "redactedContent"):
             self._piece(growing, name, reasoning.get(name))
         if self._piece(growing, "reasoning", reasoning.get("text")):
@@ -155,6 +178,10 @@ class BedrockDecoder(StreamDecoder):
             self._keep(len(dumps(citation)))
             growing.citations.append(citation)
             out += self._chunk({"citations": [citation]})
+        for result in blocks_of(delta.get("toolResult")):
+            self._keep(len(dumps(result)))
+            growing.results.append(result)
+        self._piece(growing, "bytes", mapping(mapping(delta.get("image")).get("source")).get("bytes"))
         return out + self._input(growing, mapping(delta.get("toolUse")).get("input"))
 
     def _input(self, growing: _Growing, piece: Any) -> bytes:
@@ -179,10 +206,14 @@ class BedrockDecoder(StreamDecoder):
         growing.closed = True
         if growing.use:
             return b"" if "input" in growing.pieces else self._input(growing, "{}")
-        if detail := reasoning_detail(growing.whole(), self._claude):
+        whole = growing.whole()
+        if detail := reasoning_detail(whole, self._claude):
             self._details += 1
             return self._chunk({"reasoning_details": [{**detail, "index": self._details - 1}]})
-        return b""
+        if image := image_of(whole):
+            return self._chunk({"images": [image]})
+        annotations = annotations_of(whole, growing.before)
+        return self._chunk({"annotations": annotations}) if annotations else b""
 
     def _stopped(self, document: dict[str, Any]) -> bytes:
         """Everything that is still open, what a request has to give back, and the finish reason."""
@@ -206,6 +237,7 @@ class BedrockDecoder(StreamDecoder):
     def _metadata(self, document: dict[str, Any]) -> bytes:
         if found := mapping(document.get("usage")):
             read_usage(found, self.usage)
+            self._used = found
         self.ended = True
         extras = extras_of(document)
         return event(dumps({**self._head, "choices": [], **extras})) if extras else b""
@@ -217,10 +249,18 @@ class BedrockDecoder(StreamDecoder):
     def _usage_chunk(self) -> bytes:
         if not self._call.wants_usage or self.usage.source != "provider":
             return b""
-        told = usage_object(self.usage, self._call.pricing)
+        told = usage_object(self.usage, self._used, self._call.pricing)
         return event(dumps({**self._head, "choices": [], "usage": told}))
 
     def _keep(self, size: int) -> None:
         self._kept += size
         if self._kept > MAX_KEPT:
             raise ProviderError(Kind.BROKEN, f"The provider's answer is longer than {MAX_KEPT} characters.")
+
+
+def _joined_base64(pieces: list[str]) -> str:
+    """One text out of several, each of which may end in padding."""
+    try:
+        return base64.b64encode(b"".join([base64.b64decode(each, validate=True) for each in pieces])).decode()
+    except (binascii.Error, ValueError):
+        return "".join(pieces)

@@ -57,7 +57,8 @@ def _own(own: Any, effort: str | None, model: Model, tolerance: Tolerance) -> tu
 
 def _claude(asked: Reasoning, model: Model, most: int | None) -> tuple[Block, str | None]:
     if asked.effort in OFF:
-        return ({"thinking": {"type": "disabled"}} if model.adaptive else {}), None
+        off = {"thinking": {"type": "between_tools" if model.between_tools else "disabled"}}
+        return (off if model.adaptive else {}), None
     if asked.budget is None and model.adaptive:
         shown = {"display": "summarized"} if model.hides_thinking else {}
         return {"thinking": {"type": "adaptive", **shown}}, _effort(asked.effort)

@@ -87,6 +87,6 @@ def _decoded(document: dict[str, Any], call: Call) -> Decoded:
     decoded = Decoded(b"")
     if found := mapping(document.get("usage")):
         read_usage(found, decoded.usage)
-        told["usage"] = usage_object(decoded.usage, call.pricing)
+        told["usage"] = usage_object(decoded.usage, found, call.pricing)
     decoded.body = dumps(told)
     return decoded

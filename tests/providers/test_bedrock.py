@@ -100,6 +100,56 @@ def test_cited_text_is_text() -> None:
     assert found["bedrock"] == {"content": [cited]}
 
 
+SEARCHED = [
+    {"toolUse": {"toolUseId": "s1", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}},
+    {"toolResult": {"toolUseId": "s1", "content": [{"json": {"a": 1}}], "type": "nova_grounding_result"}},
+]
+
+
+def test_what_the_providers_tools_did_is_carried() -> None:
+    """It is no call that anybody here could answer, but the next request has to give it back."""
+    use = {"toolUse": {"toolUseId": "t1", "name": "f", "input": {}}}
+    found = message(*SEARCHED, use)
+    assert [call["id"] for call in found["tool_calls"]] == ["t1"]
+    assert found["bedrock"] == {"content": [*SEARCHED, use]}
+
+
+def test_reasoning_that_nobody_signed_is_not_carried() -> None:
+    """Models refuse it."""
+    assert (
+        message({"reasoningContent": {"reasoningText": {"text": "hm"}}}, *SEARCHED)["bedrock"]["content"] == SEARCHED
+    )
+
+
+def test_a_picture_is_told_as_openrouter_does() -> None:
+    """And carried, for OpenAI's assistant has no pictures."""
+    block = {"image": {"format": "png", "source": {"bytes": "QUJD"}}}
+    found = message({"text": "so"}, block)
+    assert found["images"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}]
+    assert found["bedrock"]["content"] == [{"text": "so"}, block]
+
+
+def test_cited_web_pages_are_annotations() -> None:
+    """With the place of the text that cites them."""
+    web = {"title": "T", "location": {"web": {"url": "https://a.example", "domain": "a.example"}}}
+    page = {"title": "P", "location": {"documentPage": {"documentIndex": 0}}}
+    found = message({"text": "It "}, {"citationsContent": {"content": [{"text": "is"}], "citations": [web, page]}})
+    cited = {"url": "https://a.example", "title": "T", "start_index": 3, "end_index": 5}
+    assert found["annotations"] == [{"type": "url_citation", "url_citation": cited}]
+    assert found["citations"] == [web, page]
+
+
+def test_what_only_bedrock_says_rides_along() -> None:
+    """Beside the answer, and in its usage."""
+    beside = {"performanceConfig": {"latency": "optimized"}, "serviceTier": {"type": "flex"}, "metrics": {}}
+    more = {"serverToolUsage": {"webSearchRequests": 1}, "cacheDetails": [{"ttl": "1h", "inputTokens": 2}]}
+    body = answer({"text": "x"}, **beside).replace(b'"inputTokens":3', orjson.dumps(more)[1:-1] + b',"inputTokens":3')
+    document = orjson.loads(WIRE.response(call(), body).body)
+    assert document["bedrock"] == {name: beside[name] for name in ("performanceConfig", "serviceTier")}
+    assert document["usage"]["server_tool_use"] == more["serverToolUsage"]
+    assert document["usage"]["cache_details"] == more["cacheDetails"]
+
+
 def test_what_a_guardrail_found_rides_along() -> None:
     """Under the provider's name."""
     trace = {"guardrail": {"actionReason": "masked"}}
@@ -124,6 +174,9 @@ def test_an_error_inside_a_200_is_one() -> None:
     with pytest.raises(ProviderError, match="slow down") as caught:
         WIRE.response(call(), b'{"__type":"com.amazon#ThrottlingException","message":"slow down"}')
     assert caught.value.kind is Kind.RATE_LIMITED
+    with pytest.raises(ProviderError) as caught:
+        WIRE.response(call(), b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"}}')
+    assert caught.value.kind is Kind.FAILED
 
 
 @given(

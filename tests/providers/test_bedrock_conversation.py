@@ -120,6 +120,58 @@ def test_blocks_that_an_answer_carried_are_sent_as_they_were() -> None:
     assert turns(USER, told)[1] == ("assistant", content)
 
 
+def test_a_result_may_say_that_it_is_an_error() -> None:
+    """In a field that OpenAI has not, and other clients use."""
+    (made,) = turns(USER, CALLED, {**RESULT, "is_error": True})[2][1]
+    assert made["toolResult"]["status"] == "error"
+
+
+def test_ids_with_dots_and_colons_are_left_to_who_makes_them() -> None:
+    """Kimi's ids hold both; a Claude allows neither."""
+    odd = "functions.f:0"
+    said = {**CALLED, "tool_calls": [{**CALLED["tool_calls"][0], "id": odd}]}
+    for model, made in (("moonshot.kimi-k2-thinking", odd), (CLAUDE, "functions_f_0"), ("arn:x/y", "functions_f_0")):
+        (_, _), (_, [use]), (_, [result]) = turns(USER, said, {**RESULT, "tool_call_id": odd}, model=model)
+        assert (use["toolUse"]["toolUseId"], result["toolResult"]["toolUseId"]) == (made, made)
+
+
+def test_white_space_alone_is_no_text() -> None:
+    """It would be refused; a user who says nothing keeps the turn, so that the provider can say so."""
+    assert parts("\n", {"type": "text", "text": " "}, "a ") == [{"text": "a "}]
+    assert turns(USER, {"role": "assistant", "content": "\n"}, USER) == [("user", [{"text": "hi"}, {"text": "hi"}])]
+    assert turns(USER, {"role": "assistant", "content": "a"}, {"role": "user", "content": " "})[2] == ("user", [])
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}, "messages[0].content"),
+        ({**RESULT, "content": [{"type": "input_audio", "input_audio": {"data": "QUJD", "format": "mp3"}}]},
+         "messages[0].content"),
+    ],
+)  # fmt: skip
+def test_what_cannot_stand_in_its_place_is_refused(message: dict[str, Any], field: str) -> None:
+    """There the provider would refuse it in words about a field that the caller never wrote."""
+    assert refused(message) == field
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "name"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:application/pdf;base64,QUJD"}}, "document", "pdf"),
+        ({"type": "file", "file": {"file_data": "data:image/webp;base64,QUJD"}}, "image", "webp"),
+        ({"type": "file", "file": {"file_data": "data:video/mp4;base64,QUJD"}}, "video", "mp4"),
+        ({"type": "file", "file": {"file_data": "data:audio/mpeg;base64,QUJD"}}, "audio", "mp3"),
+        ({"type": "file", "file": {"file_data": "data:application/json;base64,QUJD"}}, "document", "txt"),
+        ({"type": "file", "file": {"file_data": "data:text/x-python;base64,QUJD"}}, "document", "txt"),
+    ],
+)
+def test_a_file_is_what_it_holds_not_what_its_part_is_called(part: dict[str, Any], kind: str, name: str) -> None:
+    """Clients send PDFs as images, and images as files; any text can be read."""
+    (made,) = parts(part)
+    assert made[kind]["format"] == name
+
+
 def test_an_answer_of_another_provider_goes_on_here() -> None:
     """What only its own provider understands in it is left out; the fields of OpenAI say the rest."""
     own = {"anthropic": {"content": [{"type": "text"}]}, "gemini": {"parts": [{}]}, "parsed": {"a": 1}}

@@ -6,7 +6,13 @@ from urllib.parse import unquote
 
 from tests.wire.recordings import Case, Document
 
+SUCCESS = ("status", "success")
 MEDIA = {"pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
+
+
+PLAIN = {"text", "toolUse", "reasoningContent", "cachePoint"}
+"""Blocks of an assistant that OpenAI's fields can hold."""
+OWN = {"guardrailConfig", "performanceConfig", "additionalModelResponseFieldPaths", "promptVariables"}
 
 
 def model_of(case: Case, path: str) -> str:
@@ -17,6 +23,10 @@ def model_of(case: Case, path: str) -> str:
 def canonical(body: Document) -> Document:
     """The equivalent request in OpenAI's words."""
     config = body.get("inferenceConfig") or {}
+    fields = body.get("additionalModelRequestFields") or {}
+    own = {name: body[name] for name in OWN & body.keys()}
+    if others := {name: value for name, value in fields.items() if name != "thinking"}:
+        own["additionalModelRequestFields"] = others
     document = {
         "messages": [*_system(body.get("system")), *(each for turn in body["messages"] for each in _messages(turn))],
         "max_tokens": config.get("maxTokens"),
@@ -26,8 +36,10 @@ def canonical(body: Document) -> Document:
         "tools": _tools((body.get("toolConfig") or {}).get("tools")),
         "tool_choice": _choice((body.get("toolConfig") or {}).get("toolChoice")),
         "response_format": _format(body.get("outputConfig")),
-        "thinking": (body.get("additionalModelRequestFields") or {}).get("thinking"),
-        "bedrock": {"guardrailConfig": body["guardrailConfig"]} if "guardrailConfig" in body else None,
+        "thinking": fields.get("thinking"),
+        "metadata": body.get("requestMetadata"),
+        "service_tier": (body.get("serviceTier") or {}).get("type"),
+        "bedrock": own or None,
     }
     return {name: value for name, value in document.items() if value is not None}
 
@@ -50,7 +62,7 @@ def comparable(body: Document) -> Document:
 
 def _plain(block: Document) -> Document:
     if result := block.get("toolResult"):
-        return {"toolResult": {name: value for name, value in result.items() if name != "status"}}
+        return {"toolResult": {name: value for name, value in result.items() if (name, value) != SUCCESS}}
     return block
 
 
@@ -63,23 +75,30 @@ def _messages(turn: Document) -> list[Document]:
         return [_assistant(turn["content"])]
     results = [block["toolResult"] for block in turn["content"] if "toolResult" in block]
     rest = [block for block in turn["content"] if "toolResult" not in block]
-    told = [
-        {"role": "tool", "tool_call_id": each["toolUseId"], "content": _result(each["content"])} for each in results
-    ]
+    told = [_result(each) for each in results]
     return [*told, *([{"role": "user", "content": _parts(rest)}] if rest else [])]
 
 
-def _result(content: list[Document]) -> Any:
-    return _parts(content)
+def _result(result: Document) -> Document:
+    failed = {"is_error": True} if result.get("status") == "error" else {}
+    return {"role": "tool", "tool_call_id": result["toolUseId"], "content": _parts(result["content"]), **failed}
 
 
 def _assistant(blocks: list[Document]) -> Document:
+    if any(not PLAIN & block.keys() or block.get("toolUse", {}).get("type") for block in blocks):
+        return {"role": "assistant", "content": "", "bedrock": {"content": blocks}}
     message: Document = {"role": "assistant", "content": _parts([block for block in blocks if "text" in block])}
     if calls := [block["toolUse"] for block in blocks if "toolUse" in block]:
         message["tool_calls"] = [_call(call) for call in calls]
-    if thoughts := [block["reasoningContent"]["reasoningText"] for block in blocks if "reasoningContent" in block]:
-        message["reasoning_details"] = [{"type": "reasoning.text", **thought} for thought in thoughts]
+    if thoughts := [_thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block]:
+        message["reasoning_details"] = thoughts
     return message
+
+
+def _thought(content: Document) -> Document:
+    if "redactedContent" in content:
+        return {"type": "reasoning.encrypted", "data": content["redactedContent"]}
+    return {"type": "reasoning.text", **content["reasoningText"]}
 
 
 def _call(call: Document) -> Document:
@@ -118,6 +137,9 @@ def _tools(tools: list[Document] | None) -> list[Document] | None:
     for tool in tools or ():
         if "cachePoint" in tool:
             found[-1] = {**found[-1], "cache_control": {"type": "ephemeral"}}
+            continue
+        if "systemTool" in tool:
+            found.append(tool)
             continue
         spec = tool["toolSpec"]
         named = {name: spec[name] for name in ("name", "description", "strict") if name in spec}
