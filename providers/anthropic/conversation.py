@@ -46,7 +46,8 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
             case _:
                 raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
     for turn in turns:
-        turn["content"].sort(key=lambda block: block.get("type") != "tool_result")
+        if turn["role"] == "user":
+            turn["content"].sort(key=lambda block: block.get("type") != "tool_result")
     return system, turns
 
 

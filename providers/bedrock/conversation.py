@@ -50,7 +50,8 @@ def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block]
             case _:
                 raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
     for turn in turns:
-        turn["content"] = _results_first(turn["content"])
+        if turn["role"] == "user":
+            turn["content"] = _results_first(turn["content"])
     distinct(turns)
     return system, turns
 

@@ -12,7 +12,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -182,9 +182,17 @@ def distinct(turns: list[dict[str, Any]]) -> None:
     """Number the documents that have the same name: there a name must not come twice."""
     seen: dict[str, int] = {}
     for turn in turns:
-        for block in turn["content"]:
+        for block in _with_results(turn["content"]):
             document = block.get("document")
             if isinstance(document, dict) and isinstance(name := document.get("name"), str):
                 seen[name] = seen.get(name, 0) + 1
                 if seen[name] > 1:
                     block["document"] = {**document, "name": f"{name} ({seen[name]})"}
+
+
+def _with_results(blocks: list[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        result = block.get("toolResult")
+        inside = result.get("content") if isinstance(result, dict) else None
+        yield from (each for each in inside if isinstance(each, dict)) if isinstance(inside, list) else ()

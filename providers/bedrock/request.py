@@ -20,6 +20,7 @@ from providers.contract import Call
 from providers.document import dumps
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
+from .answer import call_of
 from .conversation import conversation
 from .models import Model, model_of
 from .parts import FILES, Block, Files
@@ -197,11 +198,9 @@ def _account(document: Mapping[str, Any], tolerance: Tolerance) -> Block:
 
 
 def _called(turns: list[dict[str, Any]]) -> list[str]:
-    """The names of the tools that were called, each once."""
-    uses = [block.get("toolUse") for turn in turns for block in turn["content"]]
-    return list(
-        dict.fromkeys(use["name"] for use in uses if isinstance(use, dict) and isinstance(use.get("name"), str))
-    )
+    """The names of the caller's tools that were called, each once."""
+    uses = [call_of(block) for turn in turns for block in turn["content"]]
+    return list(dict.fromkeys(use["name"] for use in uses if use and isinstance(use.get("name"), str)))
 
 
 def _sources(messages: Any) -> Iterator[Mapping[str, Any]]:

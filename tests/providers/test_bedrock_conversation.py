@@ -1,12 +1,8 @@
 """How a conversation is told to Bedrock."""
 
-import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from providers.bedrock import BedrockWire
 from providers.contract import Call
@@ -17,7 +13,6 @@ from tests.providers.bedrock_asking import (
     PNG,
     POINT,
     RESULT,
-    TOOLS,
     USER,
     parts,
     refused,
@@ -256,67 +251,3 @@ def test_objects_in_s3_are_refused(inside: bool) -> None:
     assert refused(USER, bedrock={"messages": [{"role": "user", "content": [image]}]}) == "messages"
     made = BedrockWire(s3=True).request(Call(CLAUDE, {"messages": [asked]}))
     assert b"s3Location" in made.body
-
-
-# --- any conversation -------------------------------------------------------------------------------------------
-
-TEXT = st.text(min_size=1, max_size=8)
-USERS = st.lists(
-    TEXT.map(lambda text: {"type": "text", "text": text}) | st.just({"type": "image_url", "image_url": {"url": PNG}}),
-    min_size=1,
-    max_size=3,
-).map(lambda content: [{"role": "user", "content": content}])
-CALLS = st.lists(st.dictionaries(TEXT, st.integers(-9, 9) | TEXT, max_size=2), min_size=1, max_size=3)
-
-
-@st.composite
-def exchanges(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A question and an answer, by way of tools or at once."""
-    asked = draw(USERS)
-    number = draw(st.integers(0, 10**6))
-    loop: list[dict[str, Any]] = []
-    if draw(st.booleans()):
-        inputs = draw(CALLS)
-        ids = [f"t{number}_{index}" for index in range(len(inputs))]
-        functions = [{"name": "f", "arguments": json.dumps(each)} for each in inputs]
-        calls = [{"id": i, "type": "function", "function": f} for i, f in zip(ids, functions, strict=True)]
-        results = [{"role": "tool", "tool_call_id": each, "content": draw(TEXT)} for each in ids]
-        loop = [{"role": "assistant", "content": None, "tool_calls": calls}, *draw(st.permutations(results))]
-    return [*asked, *loop, {"role": "assistant", "content": draw(TEXT)}]
-
-
-@given(talk=st.lists(exchanges(), min_size=1, max_size=3))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_conversation_loses_anything(talk: list[list[dict[str, Any]]]) -> None:
-    """Each text, picture, call and result comes out of what botocore's model accepts, in order."""
-    messages = [message for exchange in talk for message in exchange]
-    body = sent(*messages, tools=TOOLS)
-    assert _told(body["messages"]) == _meant(messages)
-    roles = [turn["role"] for turn in body["messages"]]
-    assert all(first != second for first, second in pairwise(roles))
-
-
-def _meant(messages: list[dict[str, Any]]) -> list[Any]:
-    found: list[Any] = []
-    for message in messages:
-        if message["role"] == "tool":
-            found.append(["result", message["tool_call_id"], message["content"]])
-            continue
-        content = message["content"] or []
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            found.append(part.get("text") or "png")
-        for call in message.get("tool_calls", ()):
-            found.append([call["id"], json.loads(call["function"]["arguments"])])
-    return found
-
-
-def _told(made: list[dict[str, Any]]) -> list[Any]:
-    found: list[Any] = []
-    for block in (block for turn in made for block in turn["content"]):
-        if "toolUse" in block:
-            found.append([block["toolUse"]["toolUseId"], block["toolUse"]["input"]])
-        elif "toolResult" in block:
-            found.append(["result", block["toolResult"]["toolUseId"], block["toolResult"]["content"][0]["text"]])
-        else:
-            found.append(block.get("text") or block["image"]["format"])
-    return found

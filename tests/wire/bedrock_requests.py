@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from tests.wire.recordings import Case, Document
 
 SUCCESS = ("status", "success")
-MEDIA = {"pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
+MEDIA = {"html": "text/html", "pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
 
 
 PLAIN = {"text", "toolUse", "reasoningContent", "cachePoint"}
@@ -73,9 +73,15 @@ def _system(blocks: list[Document] | None) -> list[Document]:
 def _messages(turn: Document) -> list[Document]:
     if turn["role"] == "assistant":
         return [_assistant(turn["content"])]
-    results = [block["toolResult"] for block in turn["content"] if "toolResult" in block]
-    rest = [block for block in turn["content"] if "toolResult" not in block]
-    told = [_result(each) for each in results]
+    told: list[Document] = []
+    rest: list[Document] = []
+    for block in turn["content"]:
+        if "toolResult" in block:
+            told.append(_result(block["toolResult"]))
+        elif "cachePoint" in block and told and not rest:
+            told[-1] |= _mark(block)
+        else:
+            rest.append(block)
     return [*told, *([{"role": "user", "content": _parts(rest)}] if rest else [])]
 
 
@@ -87,12 +93,25 @@ def _result(result: Document) -> Document:
 def _assistant(blocks: list[Document]) -> Document:
     if any(not PLAIN & block.keys() or block.get("toolUse", {}).get("type") for block in blocks):
         return {"role": "assistant", "content": "", "bedrock": {"content": blocks}}
-    message: Document = {"role": "assistant", "content": _parts([block for block in blocks if "text" in block])}
-    if calls := [block["toolUse"] for block in blocks if "toolUse" in block]:
-        message["tool_calls"] = [_call(call) for call in calls]
-    if thoughts := [_thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block]:
-        message["reasoning_details"] = thoughts
-    return message
+    said: list[Document] = []
+    calls: list[Document] = []
+    thoughts: list[Document] = []
+    for block in blocks:
+        if "toolUse" in block:
+            calls.append(_call(block["toolUse"]))
+        elif "reasoningContent" in block:
+            thoughts.append(_thought(block["reasoningContent"]))
+        elif "cachePoint" in block and calls:
+            calls[-1] |= _mark(block)
+        else:
+            said.append(block)
+    message = {"tool_calls": calls, "reasoning_details": thoughts}
+    return {"role": "assistant", "content": _parts(said), **{name: each for name, each in message.items() if each}}
+
+
+def _mark(block: Document) -> Document:
+    ttl = block["cachePoint"].get("ttl")
+    return {"cache_control": {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}}
 
 
 def _thought(content: Document) -> Document:
@@ -110,7 +129,7 @@ def _parts(blocks: list[Document]) -> list[Document]:
     parts: list[Document] = []
     for block in blocks:
         if "cachePoint" in block:
-            parts[-1] = {**parts[-1], "cache_control": {"type": "ephemeral"}}
+            parts[-1] |= _mark(block)
         else:
             parts.append(_part(block))
     return parts
@@ -136,7 +155,7 @@ def _tools(tools: list[Document] | None) -> list[Document] | None:
     found: list[Document] = []
     for tool in tools or ():
         if "cachePoint" in tool:
-            found[-1] = {**found[-1], "cache_control": {"type": "ephemeral"}}
+            found[-1] |= _mark(tool)
             continue
         if "systemTool" in tool:
             found.append(tool)
