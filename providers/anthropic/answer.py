@@ -33,7 +33,7 @@ _PHASES = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
 KINDS = tuple(_PHASES)
 """The types of blocks that canonical fields can hold."""
 
-_EXTRAS = ("container", "context_management", "stop_sequence")
+_EXTRAS = ("container", "context_management", "stop_sequence", "diagnostics", "input_transformations")
 _USAGE_EXTRAS = ("cache_creation", "server_tool_use", "iterations", "service_tier", "inference_geo", "speed")
 _MOST = 10**15
 
@@ -138,8 +138,13 @@ def read_usage(found: Mapping[str, Any], usage: Usage) -> None:
     usage.reasoning_tokens = min(_count(details, "thinking_tokens", usage.reasoning_tokens), usage.output_tokens)
 
 
+def usage_extras_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a usage object says that OpenAI's does not."""
+    return {name: found[name] for name in _USAGE_EXTRAS if found.get(name)}
+
+
 def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage; what `extras`, the provider's, says more than that rides along."""
+    """OpenAI's usage; `extras` ride along."""
     told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -150,7 +155,7 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-    told.update({name: extras[name] for name in _USAGE_EXTRAS if extras.get(name)})
+    told.update(extras)
     if pricing is not None:
         write_cost(told, usage, pricing)
     return told

@@ -28,6 +28,7 @@ from .answer import (
     reasoning_detail,
     text,
     tool_call,
+    usage_extras_of,
     usage_object,
 )
 from .parts import Block
@@ -184,7 +185,7 @@ class AnthropicDecoder(StreamDecoder):
 
     def _count(self, found: dict[str, Any]) -> None:
         read_usage(found, self.usage)
-        self._used.update({name: value for name, value in found.items() if value is not None})
+        self._used.update(usage_extras_of(found))
 
     def _open(self, index: Any, block: Block) -> bytes:
         if type(index) is not int or index in self._blocks:

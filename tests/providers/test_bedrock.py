@@ -233,6 +233,19 @@ def test_each_exception_has_its_meaning(status: int, name: str, words: str, kind
     assert (error.kind, error.message, error.status) == (kind, words, status)
 
 
+@given(
+    status=st.integers(300, 599),
+    name=st.text(max_size=20) | st.sampled_from(["ThrottlingException", "AccessDeniedException"]),
+    body=st.binary(max_size=60) | st.just(b'{"__type": 3, "message": [], "code": {}}') | st.just(b"[" * 100_000),
+)
+@settings(deadline=None)
+def test_any_refusal_has_a_meaning(status: int, name: str, body: bytes) -> None:
+    """A provider that is down, or a proxy before it, answers anything."""
+    error = WIRE.error(status, {"x-amzn-errortype": name}, body)
+    assert error.status == status
+    assert error.message
+
+
 def test_a_refused_signature_quotes_nothing() -> None:
     """AWS repeats what was to be signed, the session's token among it."""
     words = "The request signature does not match.\n\nx-amz-security-token:secret"
