@@ -122,7 +122,10 @@ def closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {name: closed(value) for name, value in schema.items()}
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+    kind = schema.get("type")
+    if (kind == "object" or (isinstance(kind, list) and "object" in kind)) and isinstance(
+        found.get("properties"), dict
+    ):
         found.setdefault("additionalProperties", False)
     return found
 

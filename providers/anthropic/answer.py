@@ -6,7 +6,8 @@ from again (server tools, citations, text between thinking) carries all of them 
 The provider's own stop reason stands beside the finish reason, as OpenRouter's `native_finish_reason`. What else it
 says of the answer (the container that code ran in, edits of the context) stands in the answer's `anthropic`.
 
-Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/handling-stop-reasons
+Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/handling-stop-reasons,
+.../build-with-claude/compaction, .../agents-and-tools/tool-use/advisor-tool
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,10 @@ KINDS = tuple(_PHASES)
 """The types of blocks that canonical fields can hold."""
 
 _EXTRAS = ("container", "context_management", "stop_sequence", "diagnostics", "input_transformations")
+_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+_BESIDE = ("compaction", "advisor_message")
+"""Iterations that the counts of a usage object leave out."""
+
 _USAGE_EXTRAS = ("cache_creation", "server_tool_use", "iterations", "service_tier", "inference_geo", "speed")
 _MOST = 10**15
 
@@ -123,28 +128,32 @@ def finish_of(stop_reason: Any, has_calls: bool) -> str:
     return "stop" if finish == "tool_calls" and not has_calls else finish
 
 
+def usage_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a usage object really says; in a stream a later one is cumulative, and may say less."""
+    said = {name: found[name] for name in _COUNTS if _count(found, name) is not None}
+    return {**said, **{name: found[name] for name in ("output_tokens_details", *_USAGE_EXTRAS) if found.get(name)}}
+
+
 def read_usage(found: Mapping[str, Any], usage: Usage) -> None:
-    """Update `usage` by a usage object; in a stream a later one is cumulative, and may say less.
+    """`input_tokens` is there what came neither from the cache nor went into it.
 
-    `input_tokens` is there what came neither from the cache nor went into it.
+    A summary of the context, or an advisor's word, is a sampling of its own, billed, and counted only among the
+    iterations; an advisor's at another model's price, which cannot be said here.
     """
-    outside = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
-    outside = _count(found, "input_tokens", outside)
-    usage.cache_read_tokens = _count(found, "cache_read_input_tokens", usage.cache_read_tokens)
-    usage.cache_write_tokens = _count(found, "cache_creation_input_tokens", usage.cache_write_tokens)
-    usage.input_tokens = outside + usage.cache_read_tokens + usage.cache_write_tokens
-    usage.output_tokens = _count(found, "output_tokens", usage.output_tokens)
-    details = mapping(found.get("output_tokens_details"))
-    usage.reasoning_tokens = min(_count(details, "thinking_tokens", usage.reasoning_tokens), usage.output_tokens)
+    listed = found.get("iterations")
+    beside = [each for each in listed if mapping(each).get("type") in _BESIDE] if isinstance(listed, list) else []
+    sums = (sum(_count(each, name) or 0 for each in (found, *beside)) for name in _COUNTS)
+    outside, read, written, output = (min(each, _MOST) for each in sums)
+    usage.cache_read_tokens = read
+    usage.cache_write_tokens = written
+    usage.input_tokens = outside + read + written
+    usage.output_tokens = output
+    thought = _count(mapping(found.get("output_tokens_details")), "thinking_tokens") or 0
+    usage.reasoning_tokens = min(thought, output)
 
 
-def usage_extras_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a usage object says that OpenAI's does not."""
-    return {name: found[name] for name in _USAGE_EXTRAS if found.get(name)}
-
-
-def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage; `extras` ride along."""
+def usage_object(usage: Usage, found: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
+    """OpenAI's usage; what `found`, the provider's, says more than that rides along."""
     told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -155,7 +164,7 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-    told.update(extras)
+    told.update({name: found[name] for name in _USAGE_EXTRAS if found.get(name)})
     if pricing is not None:
         write_cost(told, usage, pricing)
     return told
@@ -170,6 +179,6 @@ def _annotations(blocks: list[Block]) -> list[dict[str, Any]]:
     return found
 
 
-def _count(found: Mapping[str, Any], name: str, otherwise: int) -> int:
+def _count(found: Mapping[str, Any], name: str) -> int | None:
     value = found.get(name)
-    return value if type(value) is int and 0 <= value < _MOST else otherwise
+    return value if type(value) is int and 0 <= value < _MOST else None

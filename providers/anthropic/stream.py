@@ -28,8 +28,8 @@ from .answer import (
     reasoning_detail,
     text,
     tool_call,
-    usage_extras_of,
     usage_object,
+    usage_of,
 )
 from .parts import Block
 from .request import NAME
@@ -184,8 +184,8 @@ class AnthropicDecoder(StreamDecoder):
         return out
 
     def _count(self, found: dict[str, Any]) -> None:
-        read_usage(found, self.usage)
-        self._used.update(usage_extras_of(found))
+        self._used.update(usage_of(found))
+        read_usage(self._used, self.usage)
 
     def _open(self, index: Any, block: Block) -> bytes:
         if type(index) is not int or index in self._blocks:

@@ -10,7 +10,7 @@ from providers.contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, W
 from providers.document import dumps, load_object
 from providers.refusal import refused
 
-from .answer import extras_of, finish_of, mapping, message_of, read_usage, text, usage_extras_of, usage_object
+from .answer import extras_of, finish_of, mapping, message_of, read_usage, text, usage_object
 from .request import NAME, answers_by_tool, body_of
 from .stream import AnthropicDecoder, failure
 
@@ -69,7 +69,7 @@ def _decoded(document: dict[str, Any], call: Call) -> Decoded:
     if found := mapping(document.get("usage")):
         read_usage(found, decoded.usage)
         decoded.usage.source = "provider"
-        told["usage"] = usage_object(decoded.usage, usage_extras_of(found), call.pricing)
+        told["usage"] = usage_object(decoded.usage, found, call.pricing)
     decoded.body = dumps(told)
     return decoded
 

@@ -1,5 +1,7 @@
 """What Claude answers in one piece, in OpenAI's words."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -132,6 +134,29 @@ def test_reasoning_is_part_of_the_output_and_the_cost_is_told() -> None:
     told = orjson.loads(decoded.body)["usage"]
     assert told["cost"] == 0.000031
     assert told["server_tool_use"] == {"web_search_requests": 1}
+
+
+ITERATIONS = [
+    {"type": "compaction", "input_tokens": 100, "cache_creation_input_tokens": 55_000, "output_tokens": 80},
+    {"type": "message", "input_tokens": 180, "output_tokens": 8},
+    {"type": "advisor_message", "input_tokens": 20, "cache_read_input_tokens": 7, "output_tokens": 2},
+]
+
+
+def test_what_was_sampled_beside_the_answer_is_counted() -> None:
+    """A summary of the context costs more than the answer, and is not in the counts of the usage object."""
+    found = {"input_tokens": 180, "output_tokens": 8, "iterations": ITERATIONS}
+    decoded = WIRE.response(call(), answer(text("x"), usage=found))
+    assert decoded.usage == Usage(55_307, 7, 55_000, 90, source="provider")
+    told = orjson.loads(decoded.body)["usage"]
+    assert (told["prompt_tokens"], told["iterations"]) == (55_307, ITERATIONS)
+
+
+@pytest.mark.parametrize("iterations", [3, [], [3], [{"type": []}], [{"type": "compaction", "input_tokens": -1}]])
+def test_iterations_that_are_none_count_nothing(iterations: Any) -> None:
+    """Whatever stands there."""
+    found = {"input_tokens": 1, "output_tokens": 1, "iterations": iterations}
+    assert WIRE.response(call(), answer(text("x"), usage=found)).usage.input_tokens == 1
 
 
 def test_no_usage_is_invented() -> None:

@@ -97,6 +97,15 @@ def test_later_counts_replace_earlier_ones() -> None:
     assert (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == (37, 5, 9)
 
 
+def test_what_was_sampled_beside_the_answer_is_counted_once() -> None:
+    """However often the usage is told."""
+    beside = [{"type": "compaction", "input_tokens": 100, "output_tokens": 80}]
+    usage = {"input_tokens": 10, "output_tokens": 7, "iterations": beside}
+    last = sse({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
+    read = decode(START, streamed(0, text("x")), last, last, STOP)[1]
+    assert (read.input_tokens, read.output_tokens) == (117, 87)
+
+
 def test_the_usage_of_a_stream_that_breaks_is_not_the_providers() -> None:
     """What it had counted at the start is no bill: it is to be estimated."""
     decoder = WIRE.stream(call(stream=True))

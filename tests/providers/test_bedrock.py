@@ -213,6 +213,18 @@ def test_any_document_is_an_answer_or_an_error(body: Any) -> None:
     [
         (400, "ValidationException", "The provided model identifier is invalid.", Kind.REJECTED),
         (400, "ValidationException", "prompt is too long: 210000 tokens > 200000 maximum", Kind.CONTEXT_LENGTH),
+        (
+            400,
+            "ValidationException",
+            "input length and `max_tokens` exceed context limit: 9 + 1 > 8",
+            Kind.CONTEXT_LENGTH,
+        ),
+        (
+            400,
+            "ValidationException",
+            "Input Tokens Exceeded: Number of input tokens exceeds maximum length.",
+            Kind.CONTEXT_LENGTH,
+        ),
         (400, "ExpiredTokenException", "The security token is expired", Kind.CREDENTIALS),
         (400, "ServiceQuotaExceededException", "Your request exceeds the quota", Kind.QUOTA),
         (403, "AccessDeniedException", "You don't have access to the model.", Kind.CREDENTIALS),

@@ -79,6 +79,14 @@ def test_arguments_are_an_object(arguments: Any) -> None:
     assert caught.value.param == "f"
 
 
+def test_an_object_that_may_be_null_is_closed_and_a_property_of_that_name_is_none() -> None:
+    """`type` and `properties` are words of a schema, and may be names of fields."""
+    fields = {"type": {"type": "string"}, "properties": {"type": ["object", "null"], "properties": {}}}
+    made = closed({"type": "object", "properties": fields})
+    assert made["properties"].keys() == fields.keys()
+    assert made["properties"]["properties"]["additionalProperties"] is False
+
+
 def test_a_schema_is_closed_at_every_depth_and_the_callers_stays_open() -> None:
     """What the caller says about further fields is left alone."""
     inner = {"type": "object", "properties": {"b": {"type": "string"}}}
