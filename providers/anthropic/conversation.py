@@ -1,10 +1,11 @@
 """Why: the same talk is told differently: turns that alternate, results as a user's blocks, system text apart.
 
 All system and developer messages are joined, in order, in the top-level `system`, wherever they stand, as Anthropic's
-own OpenAI layer does it. Neighbours of one role become one turn; in it the results of tools come first, as they must.
-Thinking is given back from `reasoning_details` (or LiteLLM's `thinking_blocks`); reasoning without a signature, or of
-another provider, is nobody's to give back and is left out. A message's own `anthropic.content` holds blocks that
-OpenAI has no form for, and is sent in place of everything else in it: answers carry it where it is needed.
+own OpenAI layer does it; but where the model knows of such turns, one between a user and the answer stays there.
+Neighbours of one role become one turn; in it the results of tools come first, as they must. Thinking is given back
+from `reasoning_details` (or LiteLLM's `thinking_blocks`); reasoning without a signature, or of another provider, is
+nobody's to give back and is left out. A message's own `anthropic.content` holds blocks that OpenAI has no form for,
+and is sent in place of everything else in it: answers carry it where it is needed.
 
 Sources: https://platform.claude.com/docs/en/build-with-claude/working-with-messages, .../tool-use/handle-tool-calls,
 https://platform.claude.com/docs/en/cli-sdks-libraries/libraries/openai-sdk, and for `reasoning_details`
@@ -29,8 +30,13 @@ _UNTOUCHABLE = ("thinking", "redacted_thinking")
 _FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control"}
 
 
-def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list[dict[str, Any]]]:
-    """The blocks of `system`, and the turns. Raises `ProviderError` naming what cannot be expressed."""
+def conversation(
+    messages: Any, tolerance: Tolerance, *, midway: bool = False
+) -> tuple[list[Block], list[dict[str, Any]]]:
+    """The blocks of `system`, and the turns. Raises `ProviderError` naming what cannot be expressed.
+
+    `midway`: whether system text may be a turn of its own.
+    """
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
     for index, message in enumerate(a_list(messages, "messages")):
@@ -38,7 +44,11 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
         blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
         match message.get("role"):
             case "system" | "developer":
-                system += _only_text(blocks, field)
+                text = _only_text(blocks, field)
+                if midway and turns and turns[-1]["role"] != "assistant" and _is_answered(messages[index + 1 :]):
+                    add_turn(turns, "system", text)
+                else:
+                    system += text
             case "user" | "tool":
                 add_turn(turns, "user", blocks, empty=True)
             case "assistant":
@@ -54,6 +64,12 @@ def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list
 def tool_id(value: Any, field: str) -> str:
     """An id that is allowed there; other providers put dots and bars into theirs."""
     return _UNSAFE.sub("_", a_string(value, field))
+
+
+def _is_answered(following: list[Any]) -> bool:
+    """Whether the next turn is the assistant's: one that was given, or the one that is asked for."""
+    roles = (message.get("role") if isinstance(message, dict) else None for message in following)
+    return next((role for role in roles if role not in ("system", "developer")), "assistant") == "assistant"
 
 
 def _only_text(blocks: list[Block], field: str) -> list[Block]:

@@ -67,7 +67,7 @@ def body_of(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     betas = [_beta(each) for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
     check(call.document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
-    system, turns = conversation(call.document.get("messages"), tolerance)
+    system, turns = conversation(call.document.get("messages"), tolerance, midway=model.midway)
     body: dict[str, Any] = {"model": call.model, "max_tokens": _most(call.document, model), "messages": turns}
     body.update(_sampling(call.document, tolerance))
     body.update(_account(call.document, tolerance))

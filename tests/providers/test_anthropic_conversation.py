@@ -7,6 +7,7 @@ import pytest
 from tests.providers.anthropic_asking import (
     ASK,
     CALL,
+    NEW,
     PIXEL,
     USED,
     WEATHER,
@@ -55,6 +56,26 @@ def test_a_result_without_a_word_is_a_result() -> None:
     said = {"role": "assistant", "tool_calls": [CALL]}
     (made,) = sent(ASK, said, result("", "toolu_1"))["messages"][2]["content"]
     assert made == {"type": "tool_result", "tool_use_id": "toolu_1", "content": ""}
+
+
+def test_system_text_stays_between_a_question_and_its_answer_where_it_may() -> None:
+    """What was cached before it stays cached, and it holds from there on."""
+    first, rule, said = ({"role": role, "content": role[0]} for role in ("system", "developer", "assistant"))
+    talk = [first, ASK, rule, said, ASK, rule, rule]
+    assert [turn["role"] for turn in sent(*talk, model=NEW)["messages"]] == ["user", "assistant", "user"]
+    body = sent(*talk, model="claude-opus-4-8")
+    assert [turn["role"] for turn in body["messages"]] == ["user", "system", "assistant", "user", "system"]
+    assert (body["system"], body["messages"][1]["content"]) == ([text("s")], [text("d")])
+    assert body["messages"][4]["content"] == [text("d"), text("d")]
+
+
+def test_system_text_elsewhere_is_joined_apart() -> None:
+    """Behind an answer, or before a further question, the provider refuses it."""
+    rule = {"role": "system", "content": "R"}
+    for messages in ([rule, ASK], [ASK, rule, ASK], [ASK, {"role": "assistant", "content": "a"}, rule, ASK]):
+        body = sent(*messages, model="claude-opus-4-8")
+        assert body["system"] == [text("R")]
+        assert "system" not in [turn["role"] for turn in body["messages"]]
 
 
 def test_only_text_stands_in_a_system_message() -> None:

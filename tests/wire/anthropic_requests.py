@@ -60,6 +60,8 @@ def _messages(message: Document) -> list[Document]:
     blocks = _blocks(message["content"])
     if message["role"] == "assistant":
         return [_assistant(blocks)]
+    if message["role"] == "system":
+        return [{"role": "system", "content": blocks}]
     results = [_result(block) for block in blocks if block["type"] == "tool_result"]
     rest = [_part(block) for block in blocks if block["type"] != "tool_result"]
     return [*results, *([{"role": "user", "content": rest}] if rest else [])]
