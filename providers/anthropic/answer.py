@@ -105,14 +105,15 @@ def annotations_of(block: Mapping[str, Any], start: int) -> list[dict[str, Any]]
 
 
 def carried_of(blocks: list[Block]) -> dict[str, Any] | None:
-    """All blocks, for a request to give back, where the canonical fields do not hold them."""
+    """All blocks, for a request to give back, where the canonical fields do not hold them; empty texts it refuses."""
+    kept = [block for block in blocks if block.get("type") != "text" or text(block.get("text")).strip()]
     phase, texts = 0, 0
-    for block in blocks:
+    for block in kept:
         this = _PHASES.get(text(block.get("type")), -1)
         texts += this == 1
         caller = mapping(block.get("caller")).get("type", "direct")
         if this < phase or texts > 1 or block.get("citations") or caller != "direct":
-            return {"content": blocks}
+            return {"content": kept}
         phase = this
     return None
 

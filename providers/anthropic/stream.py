@@ -169,13 +169,15 @@ class AnthropicDecoder(StreamDecoder):
 
     def _begin(self, message: dict[str, Any]) -> bytes:
         """Some begin twice, and some with blocks, or even a stop reason, that are there already."""
-        self._count(mapping(message.get("usage")))
         if self._begun:
             return b""
         self._begun = True
+        self._count(found := mapping(message.get("usage")))
         self._introduce(text(message.get("id")), text(message.get("model")) or self._call.model)
         self._extras.update(extras_of(message))
         self._reason = message.get("stop_reason")
+        if found and self._reason is not None:
+            self.usage.source = "provider"
         out = self._chunk({"role": "assistant", "content": ""})
         content = message.get("content")
         blocks = [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []

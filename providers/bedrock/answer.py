@@ -4,7 +4,7 @@ Reasoning is told as `reasoning_content`, and whole with its signature in `reaso
 back. Citations ride along as `citations`, those of web pages become annotations, too; pictures are `images`, as
 OpenRouter has them. An answer whose blocks the canonical fields cannot be put together from again (signed reasoning
 between texts or calls, citations, pictures, what the provider's own tools did) carries all of them in the message's
-`bedrock.content`, but for reasoning that nobody signed. An answer has no id there, and so none here.
+`bedrock.content`, but for what a request may not hold. An answer has no id there, and so none here.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_ResponseSyntax,
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html (input tokens exclude the cached ones)
@@ -127,7 +127,7 @@ def reasoning_detail(block: Mapping[str, Any], claude: bool) -> dict[str, Any] |
 
 def carried_of(blocks: list[Block]) -> dict[str, Any] | None:
     """All blocks, for a request to give back, where the canonical fields do not hold them."""
-    kept = [block for block in blocks if "reasoningContent" not in block or _is_signed(block)]
+    kept = [block for block in blocks if not _is_refused(block)]
     last = 0
     for block in kept:
         this = 0 if "reasoningContent" in block else 1 if "text" in block else 2 if call_of(block) else -1
@@ -175,9 +175,13 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
     return told
 
 
-def _is_signed(block: Mapping[str, Any]) -> bool:
+def _is_refused(block: Mapping[str, Any]) -> bool:
+    """Whether it cannot be given back: reasoning that nobody signed, and an empty text, with which some models end."""
+    if "text" in block:
+        return not text(block["text"]).strip()
     content = mapping(block.get("reasoningContent"))
-    return bool(content.get("redactedContent") or mapping(content.get("reasoningText")).get("signature"))
+    signed = content.get("redactedContent") or mapping(content.get("reasoningText")).get("signature")
+    return "reasoningContent" in block and not signed
 
 
 def _annotations(blocks: list[Block]) -> list[dict[str, Any]]:

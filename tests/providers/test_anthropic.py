@@ -106,6 +106,12 @@ def test_citations_are_annotations_and_blocks_that_have_no_form_are_carried() ->
     assert "tool_calls" not in message
 
 
+def test_an_empty_text_is_nothing_to_give_back() -> None:
+    """Requests with one are refused."""
+    assert "anthropic" not in choice(text("a"), USE, text(""))["message"]
+    assert choice(SEARCH, FOUND, text("\n"), USE)["message"]["anthropic"]["content"] == [SEARCH, FOUND, USE]
+
+
 def test_what_the_provider_says_beside_the_answer_rides_along() -> None:
     """Under its name; the usage's own words in the usage."""
     edits = {"applied_edits": []}

@@ -170,8 +170,10 @@ def test_a_known_block_takes_no_novel_delta() -> None:
 def test_an_answer_may_begin_with_what_is_there_already() -> None:
     """Blocks in its first event, and the stop reason, too: code that ran on calls a tool at once."""
     blocks = [FOUND, text("x"), {**USE, "caller": {"type": "code_execution_20250825", "tool_id": "s"}}]
-    message = {"id": "m", "model": "c", "content": blocks, "stop_reason": "tool_use", "container": {"id": "c_1"}}
-    found = gathered(out := decode(sse({"type": "message_start", "message": message}), STOP)[0])
+    message = {"id": "m", "content": blocks, "stop_reason": "tool_use", "container": {"id": "c_1"}, "usage": USAGE}
+    out, usage = decode(sse({"type": "message_start", "message": message}), STOP)
+    assert (usage.output_tokens, usage.source) == (7, "provider")
+    found = gathered(out)
     assert (found["message"]["content"], found["finish_reason"]) == ("x", "tool_calls")
     assert found["message"]["tool_calls"][0]["function"]["arguments"] == '{"town":"Ulm"}'
     assert found["message"]["anthropic"]["content"] == blocks
@@ -186,9 +188,10 @@ def test_what_follows_blocks_that_were_there_has_indexes_of_its_own() -> None:
 
 def test_an_answer_that_begins_twice_begins_once() -> None:
     """Some proxies repeat the first event."""
-    out, usage = decode(START, START, streamed(0, text("x")), delta(), STOP)
+    again = START.replace(b'"input_tokens":10', b'"input_tokens":99')
+    out, usage = decode(START, again, streamed(0, text("x")), delta(), STOP)
     assert [each for chunk in chunks(out) for each in chunk["choices"] if "role" in each["delta"]][1:] == []
-    assert (gathered(out)["message"]["content"], usage.output_tokens) == ("x", 7)
+    assert (gathered(out)["message"]["content"], usage.input_tokens, usage.output_tokens) == ("x", 17, 7)
 
 
 def test_what_the_provider_says_beside_the_answer_comes_at_its_end() -> None:

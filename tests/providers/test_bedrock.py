@@ -121,6 +121,13 @@ def test_reasoning_that_nobody_signed_is_not_carried() -> None:
     )
 
 
+def test_an_empty_text_is_nothing_to_give_back() -> None:
+    """Some models end with one, and requests with one are refused."""
+    use = {"toolUse": {"toolUseId": "t1", "name": "f", "input": {}}}
+    assert "bedrock" not in message({"text": "so"}, use, {"text": ""})
+    assert message(*SEARCHED, {"text": "\n"}, use)["bedrock"]["content"] == [*SEARCHED, use]
+
+
 def test_a_picture_is_told_as_openrouter_does() -> None:
     """And carried, for OpenAI's assistant has no pictures."""
     block = {"image": {"format": "png", "source": {"bytes": "QUJD"}}}

@@ -162,6 +162,12 @@ def test_what_the_providers_tools_did_is_carried() -> None:
     assert chunks(out)[-2]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_an_empty_text_is_nothing_to_give_back() -> None:
+    """Kimi ends with one behind its calls."""
+    data = tool(0, "t1", "f") + stop(0) + delta(1, text="") + stop(1) + end("tool_use") + metadata()
+    assert not any("bedrock" in each for each in deltas(decode(START + data)[0]))
+
+
 def test_a_picture_is_told_when_it_is_whole() -> None:
     """Its bytes come in pieces, each of which is base64 by itself."""
     begun = frame("contentBlockStart", {"contentBlockIndex": 0, "start": {"image": {"format": "png"}}})
