@@ -176,7 +176,7 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
 
 
 def _is_refused(block: Mapping[str, Any]) -> bool:
-    """Whether it cannot be given back: reasoning that nobody signed, and an empty text, with which some models end."""
+    """Whether it cannot be given back: reasoning that nobody signed, and an empty text; some models end with one."""
     if "text" in block:
         return not text(block["text"]).strip()
     content = mapping(block.get("reasoningContent"))
