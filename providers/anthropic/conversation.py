@@ -44,7 +44,7 @@ def conversation(
         blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
         match message.get("role"):
             case "system" | "developer":
-                text = _only_text(blocks, field)
+                text = _only_text(blocks, field, tolerance)
                 if midway and turns and turns[-1]["role"] != "assistant" and _is_answered(messages[index + 1 :]):
                     add_turn(turns, "system", text)
                 else:
@@ -72,10 +72,11 @@ def _is_answered(following: list[Any]) -> bool:
     return next((role for role in roles if role not in ("system", "developer")), "assistant") == "assistant"
 
 
-def _only_text(blocks: list[Block], field: str) -> list[Block]:
-    if any(block.get("type") != "text" for block in blocks):
-        raise refused(f"{field}.content", "only text can stand in a system message.")
-    return blocks
+def _only_text(blocks: list[Block], field: str, tolerance: Tolerance) -> list[Block]:
+    found = [block for block in blocks if block.get("type") == "text"]
+    if len(found) < len(blocks):
+        tolerance.cannot(f"{field}.content", "only text can stand in a system message.")
+    return found
 
 
 def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:

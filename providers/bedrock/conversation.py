@@ -42,7 +42,7 @@ def conversation(messages: Any, model: Model, files: Files) -> tuple[list[Block]
         blocks = marked(_blocks(an_object(message, field), field, model, files), message)
         match message.get("role"):
             case "system" | "developer":
-                system += _only(_OF_SYSTEM, blocks, f"{field}.content", "a system message")
+                system += _only(_OF_SYSTEM, blocks, f"{field}.content", files.tolerance)
             case "user" | "tool":
                 add_turn(turns, "user", blocks, empty=True)
             case "assistant":
@@ -107,16 +107,16 @@ def _result(message: Mapping[str, Any], field: str, model: Model, files: Files) 
     identifier = tool_id(message.get("tool_call_id"), f"{field}.tool_call_id", model)
     inside = [block for block in blocks if "cachePoint" not in block]
     marks = [block for block in blocks if "cachePoint" in block]
-    told = {"toolUseId": identifier, "content": _only(_OF_RESULTS, inside, f"{field}.content", "a tool's result")}
+    told = {"toolUseId": identifier, "content": _only(_OF_RESULTS, inside, f"{field}.content", files.tolerance)}
     failed = {"status": "error"} if message.get("is_error") is True else {}
     return [{"toolResult": {**told, **failed}}, *marks[-1:]]
 
 
-def _only(kinds: tuple[str, ...], blocks: list[Block], field: str, place: str) -> list[Block]:
-    for block in blocks:
-        if not set(block) & set(kinds):
-            raise refused(field, f"{', '.join(block)[:80]!r} cannot stand in {place} there.")
-    return blocks
+def _only(kinds: tuple[str, ...], blocks: list[Block], field: str, tolerance: Tolerance) -> list[Block]:
+    found = [block for block in blocks if set(block) & set(kinds)]
+    if len(found) < len(blocks):
+        tolerance.cannot(field, f"nothing but {', '.join(kinds)} can stand there.")
+    return found
 
 
 def _refusal(message: Mapping[str, Any]) -> list[Block]:

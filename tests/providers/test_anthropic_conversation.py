@@ -81,7 +81,9 @@ def test_system_text_elsewhere_is_joined_apart() -> None:
 def test_only_text_stands_in_a_system_message() -> None:
     """The provider would refuse anything else in words about a field that the caller never wrote."""
     for role in ("system", "developer"):
-        assert refused({"role": role, "content": [image("https://a.example/b.png")]}).param == "messages[0].content"
+        message = {"role": role, "content": [image("https://a.example/b.png"), "S"]}
+        assert refused(message).param == "messages[0].content"
+        assert sent(message, ASK, anthropic={"lenient": True})["system"] == [text("S")]
 
 
 def test_results_of_tools_come_first_in_the_next_turn() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from providers.bedrock import BedrockWire
@@ -148,6 +149,7 @@ def test_white_space_alone_is_no_text() -> None:
 def test_what_cannot_stand_in_its_place_is_refused(message: dict[str, Any], field: str) -> None:
     """There the provider would refuse it in words about a field that the caller never wrote."""
     assert refused(message) == field
+    assert b"bytes" not in orjson.dumps(sent(message, bedrock={"lenient": True}))
 
 
 @pytest.mark.parametrize(
