@@ -56,7 +56,7 @@ def message_of(blocks: list[Block], by_tool: bool) -> dict[str, Any]:
     written = "".join(text(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = [block for block in blocks if block.get("type") == "tool_use"]
     if by_tool and (answers := [call for call in calls if call.get("name") == JSON_TOOL]):
-        calls = [call for call in calls if call not in answers]
+        calls = [call for call in calls if call.get("name") != JSON_TOOL]
         written = "".join(arguments_of(answer) for answer in answers)
     message: dict[str, Any] = {"role": "assistant", "content": written or (None if calls else "")}
     reasoning = "".join(text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")

@@ -39,13 +39,14 @@ def conversation(
     """
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
+    answered = _answered(a_list(messages, "messages")) if midway else []
     for index, message in enumerate(a_list(messages, "messages")):
         field = f"messages[{index}]"
         blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
         match message.get("role"):
             case "system" | "developer":
                 text = _only_text(blocks, field, tolerance)
-                if midway and turns and turns[-1]["role"] != "assistant" and _is_answered(messages[index + 1 :]):
+                if midway and turns and turns[-1]["role"] != "assistant" and answered[index]:
                     add_turn(turns, "system", text)
                 else:
                     system += text
@@ -66,10 +67,15 @@ def tool_id(value: Any, field: str) -> str:
     return _UNSAFE.sub("_", a_string(value, field))
 
 
-def _is_answered(following: list[Any]) -> bool:
-    """Whether the next turn is the assistant's: one that was given, or the one that is asked for."""
-    roles = (message.get("role") if isinstance(message, dict) else None for message in following)
-    return next((role for role in roles if role not in ("system", "developer")), "assistant") == "assistant"
+def _answered(messages: list[Any]) -> list[bool]:
+    """Of each message whether the next turn is the assistant's: one that was given, or the one that is asked for."""
+    found = []
+    following: Any = "assistant"
+    for message in reversed(messages):
+        found.append(following == "assistant")
+        role = message.get("role") if isinstance(message, dict) else None
+        following = following if role in ("system", "developer") else role
+    return found[::-1]
 
 
 def _only_text(blocks: list[Block], field: str, tolerance: Tolerance) -> list[Block]:

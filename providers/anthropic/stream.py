@@ -178,12 +178,12 @@ class AnthropicDecoder(StreamDecoder):
         self._reason = message.get("stop_reason")
         if found and self._reason is not None:
             self.usage.source = "provider"
-        out = self._chunk({"role": "assistant", "content": ""})
+        out = [self._chunk({"role": "assistant", "content": ""})]
         content = message.get("content")
         blocks = [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
         for index, block in enumerate(blocks, -len(blocks)):
-            out += self._open(index, block) + self._shut(self._blocks[index])
-        return out
+            out += [self._open(index, block), self._shut(self._blocks[index])]
+        return b"".join(out)
 
     def _count(self, found: dict[str, Any]) -> None:
         self._used.update(usage_of(found))
