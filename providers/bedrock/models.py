@@ -21,7 +21,10 @@ _NEWEST = (99, 0)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`house` is who made it, empty where the id does not tell; `number` is a Claude's generation."""
+    """`house` is who made it, empty where the id does not tell; `number` is a Claude's generation.
+
+    `line`: of a Claude's name the middle (`sonnet`), of OpenAI's models only whether they are the open ones.
+    """
 
     house: str
     number: tuple[int, int] = (0, 0)
@@ -48,7 +51,7 @@ def model_of(name: str) -> Model:
     name = name.lower()
     found = _HOUSE.search(name)
     if found is None or found[1] != "anthropic":
-        return Model(found[1] if found else "")
+        return Model(found[1] if found else "", line="gpt-oss" if "gpt-oss" in name else "")
     number = _NUMBER.search(name)
     if number is None:
         return Model("anthropic", _NEWEST)

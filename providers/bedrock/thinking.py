@@ -38,7 +38,7 @@ def thinking_of(
         case "amazon":
             return {"reasoningConfig": _nova(effort)}, None
         case "openai":
-            return {"reasoning_effort": _word(effort or "medium", ("low", "medium", "high"))}, None
+            return _openai(effort or "medium", model), None
     if effort in OFF or effort is None:
         tolerance.cannot("reasoning_effort", "this model's reasoning can be steered by low, medium or high only.")
         return {}, None
@@ -63,6 +63,13 @@ def _claude(asked: Reasoning, model: Model, most: int | None) -> tuple[Block, st
         shown = {"display": "summarized"} if model.hides_thinking else {}
         return {"thinking": {"type": "adaptive", **shown}}, _effort(asked.effort)
     return {"thinking": {"type": "enabled", "budget_tokens": asked.tokens(most)}}, None
+
+
+def _openai(effort: str, model: Model) -> Block:
+    """The open models know three words, in a field of their own; the others are asked as by the Responses API."""
+    if model.line == "gpt-oss":
+        return {"reasoning_effort": _word(effort, ("low", "medium", "high"))}
+    return {"reasoning": {"effort": "none" if effort in OFF else effort}}
 
 
 def _nova(effort: str | None) -> Block:

@@ -187,6 +187,8 @@ def test_one_call_at_a_time_is_a_claudes() -> None:
         (NOVA, {"reasoning_effort": "xhigh"},
          {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}, None),
         ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, None),
+        ("us.openai.gpt-5.2", {"reasoning_effort": "minimal"}, {"reasoning": {"effort": "minimal"}}, None),
+        ("us.openai.gpt-5.2", {"reasoning": {"enabled": False}}, {"reasoning": {"effort": "none"}}, None),
         ("qwen.qwen3-32b-v1:0", {"reasoning_effort": "medium"}, None, "medium"),
     ],
 )  # fmt: skip
