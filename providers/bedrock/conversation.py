@@ -2,10 +2,11 @@
 
 All system and developer messages are joined, in order, in `system`, wherever they stand. Neighbours of one role
 become one turn; in it the results of tools come first, as they must. Reasoning is given back from
-`reasoning_details`; without a signature, or of another provider, it is nobody's to give back and is left out, for
-models refuse it (https://github.com/aws-samples/bedrock-chat/pull/851), and so is a message that holds nothing else
-(https://github.com/NousResearch/hermes-agent/issues/105780). A message's own `bedrock.content` holds blocks that
-OpenAI has no form for, and is sent in place of everything else in it: answers carry it where it is needed.
+`reasoning_details` (or LiteLLM's `thinking_blocks`); without a signature, or of another provider, it is nobody's to
+give back and is left out, for models refuse it (https://github.com/aws-samples/bedrock-chat/pull/851), and so is a
+message that holds nothing else (https://github.com/NousResearch/hermes-agent/issues/105780). A message's own
+`bedrock.content` holds blocks that OpenAI has no form for, and is sent in place of everything else in it: answers
+carry it where it is needed.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-call.html, and for
 `reasoning_details` https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
@@ -143,8 +144,23 @@ def _calls(message: Mapping[str, Any], field: str, model: Model, tolerance: Tole
 
 def _reasoning(message: Mapping[str, Any], field: str, model: Model) -> list[Block]:
     details = a_list(message.get("reasoning_details") or [], f"{field}.reasoning_details")
+    if not details and message.get("thinking_blocks"):
+        blocks = a_list(message["thinking_blocks"], f"{field}.thinking_blocks")
+        details = [_detail(each) for each in blocks if isinstance(each, dict)]
     found = [_thought(each, model.house in ("anthropic", "")) for each in details if isinstance(each, dict)]
     return [block for block in found if block]
+
+
+def _detail(block: Mapping[str, Any]) -> Block:
+    """One of LiteLLM's `thinking_blocks`, which are Claude's own, as OpenRouter tells it."""
+    if block.get("type") == "redacted_thinking":
+        return {"type": "reasoning.encrypted", "data": block.get("data"), "format": FORMAT}
+    return {
+        "type": "reasoning.text",
+        "text": block.get("thinking"),
+        "signature": block.get("signature"),
+        "format": FORMAT,
+    }
 
 
 def _thought(detail: Mapping[str, Any], claude: bool) -> Block | None:

@@ -96,6 +96,19 @@ def test_thinking_is_given_back_with_its_signature() -> None:
     ]
 
 
+def test_thinking_blocks_of_litellm_are_understood() -> None:
+    """They are a Claude's; to another model they are nobody's."""
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "QUJD"},
+        {"type": []},
+    ]
+    said = {"role": "assistant", "content": "a", "thinking_blocks": blocks}
+    signed = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}
+    assert turns(USER, said)[1][1] == [signed, {"reasoningContent": {"redactedContent": "QUJD"}}, {"text": "a"}]
+    assert turns(USER, said, model="us.deepseek.r1-v1:0")[1][1] == [{"text": "a"}]
+
+
 def test_unsigned_reasoning_is_left_out() -> None:
     """Models refuse it; and a message of reasoning alone, too."""
     details = [{"type": "reasoning.text", "text": "hm"}]
