@@ -178,7 +178,7 @@ class Upstream:
 
     async def read(self) -> Decoded:
         """The whole answer. Raises `ProviderError` when it breaks off, is too large or is none."""
-        decoded = self._provider.wire.response(self._call, await self.body())
+        decoded = self._provider.wire.response(self._call, await self.body(), self._response.headers)
         self.usage = decoded.usage
         self._whole = True
         return decoded

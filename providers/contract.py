@@ -9,7 +9,11 @@ Sans-I/O, after h11: https://sans-io.readthedocs.io/
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+"""Of an answer of which only the body is known."""
 
 
 @dataclass(slots=True)
@@ -145,8 +149,11 @@ class Wire(Protocol):
 
     def request(self, call: Call) -> WireRequest: ...
 
-    def response(self, call: Call, body: bytes) -> Decoded:
-        """Translate a whole answer. Raises `ProviderError` for an error inside a 200 and for what is no answer."""
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
+        """Translate a whole answer. Raises `ProviderError` for an error inside a 200 and for what is no answer.
+
+        `headers` are the answer's, with names in any case; some providers count there.
+        """
         ...
 
     def stream(self, call: Call) -> Decoder: ...

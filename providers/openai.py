@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors, usage
-from .contract import Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
+from .contract import NO_HEADERS, Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
 from .document import dumps, load_object, loads
-from .sse import DONE, Event, Splitter, event
+from .sse import Event, Splitter, event
+from .streaming import StreamDecoder
 
 _JSON = ((b"content-type", b"application/json"),)
 _NULL_USAGE = b',"usage":null'
@@ -46,7 +47,7 @@ class OpenAIWire:
             document.pop("stream_options", None)
         return WireRequest(self.path, _JSON, dumps(document))
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
@@ -67,29 +68,16 @@ class OpenAIWire:
         return errors.from_answer(status, headers, body, throttles_as_quota=self.throttles_as_quota)
 
 
-class OpenAIDecoder:
+class OpenAIDecoder(StreamDecoder):
     """One stream. Comments and event names are dropped; whatever follows the terminator is ignored."""
 
-    __slots__ = (
-        "_call",
-        "_closed",
-        "_finished",
-        "_several",
-        "_splitter",
-        "_throttles_as_quota",
-        "ended",
-        "failed",
-        "usage",
-    )
+    __slots__ = ("_call", "_finished", "_several", "_splitter", "_throttles_as_quota")
 
     def __init__(self, call: Call, throttles_as_quota: bool = False) -> None:
-        self.usage = Usage()
-        self.ended = False
+        super().__init__()
         self._call = call
         self._throttles_as_quota = throttles_as_quota
         self._splitter = Splitter()
-        self.failed: ProviderError | None = None
-        self._closed = False
         self._finished: dict[int, bool] = {}
         wanted = call.document.get("n")
         self._several = isinstance(wanted, int) and wanted > 1
@@ -106,20 +94,13 @@ class OpenAIDecoder:
             return b""
         if self._splitter.plain(data) and (passed := self._untouched(data)) is not None:
             return passed
-        return self._decoded(self._splitter.feed(data))
+        return super().feed(data)
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        out = b""
-        if self.failed is None and not self.ended:
-            out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        self._closed = True
-        return out + DONE
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return map(self._event, self._splitter.feed(data))
+
+    def _rest(self) -> Iterable[bytes]:
+        return map(self._event, self._splitter.rest())
 
     def _untouched(self, data: bytes) -> bytes | None:
         """JSON, one event's or many, in which there is nothing to do; None if it has to be parsed.
@@ -135,19 +116,6 @@ class OpenAIDecoder:
         if data.count(b'"usage"') != data.count(_NULL_USAGE):
             return None
         return data if self._call.wants_usage else data.replace(_NULL_USAGE, b"")
-
-    def _decoded(self, events: Iterable[Event]) -> bytes:
-        out = []
-        try:
-            for each in events:
-                out.append(self._event(each))
-                if self.ended:
-                    break
-        except ProviderError as error:
-            self.failed = error
-            if not any(out):
-                raise
-        return b"".join(out)
 
     def _event(self, each: Event) -> bytes:
         data = each.data
@@ -217,14 +185,6 @@ def _failure(document: dict[str, Any]) -> dict[str, Any] | None:
         if choice.get("finish_reason") == "error":
             return document if document.get("error") else {"error": choice.get("error") or {}}
     return None
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether an event without its blank line was meant so, and not cut."""
-    try:
-        return data.strip() == b"[DONE]" or loads(data) is not None
-    except ValueError:
-        return False
 
 
 def _loose(data: bytes) -> Any:

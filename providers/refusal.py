@@ -24,6 +24,12 @@ class Tolerance:
             raise refused(field, f"{why} ('{self.escape}': {{'lenient': true}} drops such fields.)")
 
 
+def a_count(value: Any, field: str) -> int:
+    if type(value) is not int or value < 0:
+        raise refused(field, "must be a number of tokens.")
+    return value
+
+
 def a_string(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise refused(field, "must be a string.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .contract import Kind, ProviderError
+from .document import loads
 
 DONE = b"data: [DONE]\n\n"
 """The terminator of OpenAI's streams."""
@@ -75,8 +76,8 @@ class Splitter:
             raise self._too_large()
 
     def rest(self) -> Iterator[Event]:
-        """What stands after the last blank line: an event that its provider did not care to end, or a cut one."""
-        yield from self._parsed([self._taken()])
+        """What stands after the last blank line, where its provider did not care to end it; a cut one is not told."""
+        yield from (each for each in self._parsed([self._taken()]) if _is_whole(each.data))
 
     def _normalised(self, data: bytes) -> bytes:
         if not self._begun:
@@ -118,6 +119,14 @@ class Splitter:
 
     def _too_large(self) -> ProviderError:
         return ProviderError(Kind.BROKEN, f"The provider sent an event of more than {self._limit} bytes.")
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an event without its blank line was meant so, and not cut."""
+    try:
+        return data.strip() == b"[DONE]" or loads(data) is not None
+    except ValueError:
+        return False
 
 
 def _parse(block: bytes) -> Event | None:

@@ -3,9 +3,11 @@
 Thinking is told as `reasoning_content`, and whole with its signature in `reasoning_details`, which a tool loop gives
 back. Citations of web pages become annotations. An answer whose blocks the canonical fields cannot be put together
 from again (server tools, citations, text between thinking) carries all of them in the message's `anthropic.content`.
-The provider's own stop reason stands beside the finish reason, as OpenRouter's `native_finish_reason`.
+The provider's own stop reason stands beside the finish reason, as OpenRouter's `native_finish_reason`. What else it
+says of the answer (the container that code ran in, edits of the context) stands in the answer's `anthropic`.
 
-Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/handling-stop-reasons
+Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/handling-stop-reasons,
+.../build-with-claude/compaction, .../agents-and-tools/tool-use/advisor-tool
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,15 @@ _FINISH = {
     "refusal": "content_filter",
 }
 _PHASES = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
+KINDS = tuple(_PHASES)
+"""The types of blocks that canonical fields can hold."""
+
+_EXTRAS = ("container", "context_management", "stop_sequence", "diagnostics", "input_transformations")
+_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+_BESIDE = ("compaction", "advisor_message")
+"""Iterations that the counts of a usage object leave out."""
+
+_USAGE_EXTRAS = ("cache_creation", "server_tool_use", "iterations", "service_tier", "inference_geo", "speed")
 _MOST = 10**15
 
 
@@ -45,7 +56,7 @@ def message_of(blocks: list[Block], by_tool: bool) -> dict[str, Any]:
     written = "".join(text(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = [block for block in blocks if block.get("type") == "tool_use"]
     if by_tool and (answers := [call for call in calls if call.get("name") == JSON_TOOL]):
-        calls = [call for call in calls if call not in answers]
+        calls = [call for call in calls if call.get("name") != JSON_TOOL]
         written = "".join(arguments_of(answer) for answer in answers)
     message: dict[str, Any] = {"role": "assistant", "content": written or (None if calls else "")}
     reasoning = "".join(text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
@@ -94,16 +105,22 @@ def annotations_of(block: Mapping[str, Any], start: int) -> list[dict[str, Any]]
 
 
 def carried_of(blocks: list[Block]) -> dict[str, Any] | None:
-    """All blocks, for a request to give back, where the canonical fields do not hold them."""
+    """All blocks, for a request to give back, where the canonical fields do not hold them; empty texts it refuses."""
+    kept = [block for block in blocks if block.get("type") != "text" or text(block.get("text")).strip()]
     phase, texts = 0, 0
-    for block in blocks:
+    for block in kept:
         this = _PHASES.get(text(block.get("type")), -1)
         texts += this == 1
         caller = mapping(block.get("caller")).get("type", "direct")
         if this < phase or texts > 1 or block.get("citations") or caller != "direct":
-            return {"content": blocks}
+            return {"content": kept}
         phase = this
     return None
+
+
+def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a caller may need for the next request, or have asked for, and OpenAI has no field for."""
+    return {name: document[name] for name in _EXTRAS if document.get(name)}
 
 
 def finish_of(stop_reason: Any, has_calls: bool) -> str:
@@ -112,23 +129,32 @@ def finish_of(stop_reason: Any, has_calls: bool) -> str:
     return "stop" if finish == "tool_calls" and not has_calls else finish
 
 
+def usage_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a usage object really says; in a stream a later one is cumulative, and may say less."""
+    said = {name: found[name] for name in _COUNTS if _count(found, name) is not None}
+    return {**said, **{name: found[name] for name in ("output_tokens_details", *_USAGE_EXTRAS) if found.get(name)}}
+
+
 def read_usage(found: Mapping[str, Any], usage: Usage) -> None:
-    """Update `usage` by a usage object; in a stream a later one is cumulative, and may say less.
+    """`input_tokens` is there what came neither from the cache nor went into it.
 
-    `input_tokens` is there what came neither from the cache nor went into it.
+    A summary of the context, or an advisor's word, is a sampling of its own, billed, and counted only among the
+    iterations; an advisor's at another model's price, which cannot be said here.
     """
-    outside = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
-    outside = _count(found, "input_tokens", outside)
-    usage.cache_read_tokens = _count(found, "cache_read_input_tokens", usage.cache_read_tokens)
-    usage.cache_write_tokens = _count(found, "cache_creation_input_tokens", usage.cache_write_tokens)
-    usage.input_tokens = outside + usage.cache_read_tokens + usage.cache_write_tokens
-    usage.output_tokens = _count(found, "output_tokens", usage.output_tokens)
-    details = mapping(found.get("output_tokens_details"))
-    usage.reasoning_tokens = min(_count(details, "thinking_tokens", usage.reasoning_tokens), usage.output_tokens)
+    listed = found.get("iterations")
+    beside = [each for each in listed if mapping(each).get("type") in _BESIDE] if isinstance(listed, list) else []
+    sums = (sum(_count(each, name) or 0 for each in (found, *beside)) for name in _COUNTS)
+    outside, read, written, output = (min(each, _MOST) for each in sums)
+    usage.cache_read_tokens = read
+    usage.cache_write_tokens = written
+    usage.input_tokens = outside + read + written
+    usage.output_tokens = output
+    thought = _count(mapping(found.get("output_tokens_details")), "thinking_tokens") or 0
+    usage.reasoning_tokens = min(thought, output)
 
 
-def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage; `extras` is the provider's, of which the number of searches rides along."""
+def usage_object(usage: Usage, found: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
+    """OpenAI's usage; what `found`, the provider's, says more than that rides along."""
     told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -139,8 +165,7 @@ def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | Non
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-    if searched := mapping(extras.get("server_tool_use")):
-        told["server_tool_use"] = searched
+    told.update({name: found[name] for name in _USAGE_EXTRAS if found.get(name)})
     if pricing is not None:
         write_cost(told, usage, pricing)
     return told
@@ -155,6 +180,6 @@ def _annotations(blocks: list[Block]) -> list[dict[str, Any]]:
     return found
 
 
-def _count(found: Mapping[str, Any], name: str, otherwise: int) -> int:
+def _count(found: Mapping[str, Any], name: str) -> int | None:
     value = found.get(name)
-    return value if type(value) is int and 0 <= value < _MOST else otherwise
+    return value if type(value) is int and 0 <= value < _MOST else None

@@ -1,10 +1,11 @@
 """Why: the same talk is told differently: turns that alternate, results as a user's blocks, system text apart.
 
 All system and developer messages are joined, in order, in the top-level `system`, wherever they stand, as Anthropic's
-own OpenAI layer does it. Neighbours of one role become one turn; in it the results of tools come first, as they must.
-Thinking is given back from `reasoning_details` (or LiteLLM's `thinking_blocks`); reasoning without a signature, or of
-another provider, is nobody's to give back and is left out. A message's own `anthropic.content` holds blocks that
-OpenAI has no form for, and is sent in place of everything else in it: answers carry it where it is needed.
+own OpenAI layer does it; but where the model knows of such turns, one between a user and the answer stays there.
+Neighbours of one role become one turn; in it the results of tools come first, as they must. Thinking is given back
+from `reasoning_details` (or LiteLLM's `thinking_blocks`); reasoning without a signature, or of another provider, is
+nobody's to give back and is left out. A message's own `anthropic.content` holds blocks that OpenAI has no form for,
+and is sent in place of everything else in it: answers carry it where it is needed.
 
 Sources: https://platform.claude.com/docs/en/build-with-claude/working-with-messages, .../tool-use/handle-tool-calls,
 https://platform.claude.com/docs/en/cli-sdks-libraries/libraries/openai-sdk, and for `reasoning_details`
@@ -15,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.document import loads
+from providers.canonical import add_turn, arguments_of, check_message
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .parts import Block, blocks_of, mark
@@ -24,31 +25,40 @@ FORMAT = "anthropic-claude-v1"
 """OpenRouter's name for Claude's reasoning details."""
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
-_UNTOUCHABLE = {"thinking", "redacted_thinking"}
+_UNTOUCHABLE = ("thinking", "redacted_thinking")
 
-_KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control", "anthropic"}
-_HARMLESS = {"annotations", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
-"""Fields of our own answers, which come back when a client keeps the whole message."""
+_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "refusal", "is_error", "cache_control"}
 
 
-def conversation(messages: Any, tolerance: Tolerance) -> tuple[list[Block], list[dict[str, Any]]]:
-    """The blocks of `system`, and the turns. Raises `ProviderError` naming what cannot be expressed."""
+def conversation(
+    messages: Any, tolerance: Tolerance, *, midway: bool = False
+) -> tuple[list[Block], list[dict[str, Any]]]:
+    """The blocks of `system`, and the turns. Raises `ProviderError` naming what cannot be expressed.
+
+    `midway`: whether system text may be a turn of its own.
+    """
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
+    answered = _answered(a_list(messages, "messages")) if midway else []
     for index, message in enumerate(a_list(messages, "messages")):
         field = f"messages[{index}]"
         blocks = _marked(_blocks(an_object(message, field), field, tolerance), message)
         match message.get("role"):
             case "system" | "developer":
-                system += blocks
+                text = _only_text(blocks, field, tolerance)
+                if midway and turns and turns[-1]["role"] != "assistant" and answered[index]:
+                    add_turn(turns, "system", text)
+                else:
+                    system += text
             case "user" | "tool":
-                _add(turns, "user", blocks)
+                add_turn(turns, "user", blocks, empty=True)
             case "assistant":
-                _add(turns, "assistant", blocks)
+                add_turn(turns, "assistant", blocks)
             case _:
                 raise refused(f"{field}.role", "must be system, developer, user, assistant or tool.")
     for turn in turns:
-        turn["content"].sort(key=lambda block: block.get("type") != "tool_result")
+        if turn["role"] == "user":
+            turn["content"].sort(key=lambda block: block.get("type") != "tool_result")
     return system, turns
 
 
@@ -57,11 +67,22 @@ def tool_id(value: Any, field: str) -> str:
     return _UNSAFE.sub("_", a_string(value, field))
 
 
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    elif blocks or role == "user":
-        turns.append({"role": role, "content": blocks})
+def _answered(messages: list[Any]) -> list[bool]:
+    """Of each message whether the next turn is the assistant's: one that was given, or the one that is asked for."""
+    found = []
+    following: Any = "assistant"
+    for message in reversed(messages):
+        found.append(following == "assistant")
+        role = message.get("role") if isinstance(message, dict) else None
+        following = following if role in ("system", "developer") else role
+    return found[::-1]
+
+
+def _only_text(blocks: list[Block], field: str, tolerance: Tolerance) -> list[Block]:
+    found = [block for block in blocks if block.get("type") == "text"]
+    if len(found) < len(blocks):
+        tolerance.cannot(f"{field}.content", "only text can stand in a system message.")
+    return found
 
 
 def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
@@ -74,7 +95,7 @@ def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
 def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
     if message.get("anthropic") and (carried := _carried(message["anthropic"], f"{field}.anthropic")):
         return carried
-    _check(message, field, tolerance)
+    check_message(message, field, _FIELDS, tolerance)
     content = blocks_of(message.get("content"), f"{field}.content", tolerance)
     match message.get("role"):
         case "tool":
@@ -82,22 +103,12 @@ def _blocks(message: dict[str, Any], field: str, tolerance: Tolerance) -> list[B
         case "assistant":
             calls = _calls(message, field, tolerance) if message.get("tool_calls") else []
             return [*_thinking(message, field), *content, *_refusal(message), *calls]
-        case "user" if not content and isinstance(message.get("content"), str):
-            return [{"type": "text", "text": message["content"]}]
     return content
 
 
 def _carried(own: Any, field: str) -> list[Block]:
     content = a_list(an_object(own, field).get("content") or [], f"{field}.content")
     return [dict(an_object(each, f"{field}.content")) for each in content]
-
-
-def _check(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> None:
-    for name, value in message.items():
-        if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
-            continue
-        if name != "name" or message.get("role") != "tool":
-            tolerance.cannot(f"{field}.{name}", "has no place in a Claude message.")
 
 
 def _result(message: Mapping[str, Any], content: list[Block], field: str) -> Block:
@@ -124,20 +135,10 @@ def _calls(message: Mapping[str, Any], field: str, tolerance: Tolerance) -> list
             "type": "tool_use",
             "id": tool_id(call.get("id"), f"{place}.id"),
             "name": a_string(function.get("name"), f"{place}.function.name"),
-            "input": _input(function.get("arguments"), f"{place}.function.arguments"),
+            "input": arguments_of(function.get("arguments"), f"{place}.function.arguments"),
         }
         blocks.append(mark(block, call))
     return blocks
-
-
-def _input(arguments: Any, field: str) -> dict[str, Any]:
-    try:
-        found = loads(arguments.encode("utf-8", "replace") or b"{}") if isinstance(arguments, str) else arguments
-    except ValueError:
-        found = None
-    if arguments is not None and not isinstance(found, dict):
-        raise refused(field, "must be a JSON object.")
-    return found or {}
 
 
 def _thinking(message: Mapping[str, Any], field: str) -> list[Block]:

@@ -4,7 +4,8 @@ A name without a number that says `claude` is taken for the newest generation; a
 else who speaks Messages, of whom only what all of them know is expected.
 
 Sources: https://platform.claude.com/docs/en/about-claude/models/overview (output limits),
-https://platform.claude.com/docs/en/build-with-claude/thinking, .../structured-outputs
+https://platform.claude.com/docs/en/build-with-claude/thinking, .../structured-outputs,
+.../mid-conversation-system-messages
 """
 
 import re
@@ -25,6 +26,8 @@ class Model:
     """`output_config.format`; the older ones are made to call a tool instead."""
     between_tools: bool = False
     """Its thinking is not turned off by `disabled` but by `between_tools`."""
+    midway: bool = False
+    """A system message may stand among the turns; the others have it in front of all."""
 
 
 def model_of(name: str) -> Model:
@@ -39,6 +42,7 @@ def model_of(name: str) -> Model:
         adaptive=number >= (4, 6),
         schemas=number >= (4, 5),
         between_tools=line == "sonnet" and number >= (5, 5),
+        midway=line == "opus" and number >= (4, 8),
     )
 
 

@@ -1,8 +1,10 @@
 """Why: both APIs make a message of parts, and hardly one part has the same shape in both.
 
-Images and PDFs go by URL or as base64, text files as text; audio has no place. `image_url.detail` is a hint for which
-there is no field, and dropped. Parts that are the provider's own blocks already (`image`, `document`,
-`search_result`, `container_upload`) pass as they are. A mark `cache_control` is passed on with its part.
+Images and PDFs go by URL or as base64, text files as text; audio has no place. What a file is decides, not the part
+that it came in: clients send PDFs as `image_url`. `image_url.detail` is a hint for which there is no field, and
+dropped. A text of white space alone is refused there, and so is left out. Parts that are the provider's own blocks
+already (`image`, `document`, `search_result`, `container_upload`) pass as they are. A mark `cache_control` is passed
+on with its part.
 
 Sources: https://platform.claude.com/docs/en/build-with-claude/vision, .../pdf-support, .../prompt-caching
 """
@@ -16,7 +18,7 @@ from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 Block: TypeAlias = dict[str, Any]
 
-_NATIVE = {"image", "document", "search_result", "container_upload"}
+_NATIVE = ("image", "document", "search_result", "container_upload")
 _PDF = "application/pdf"
 
 
@@ -30,7 +32,7 @@ def blocks_of(content: Any, field: str, tolerance: Tolerance) -> list[Block]:
     if content is None:
         return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+        return [{"type": "text", "text": content}] if content.strip() else []
     blocks = []
     for index, part in enumerate(a_list(content, field)):
         block = _block(part, f"{field}[{index}]", tolerance)
@@ -46,18 +48,18 @@ def mark(block: Block, source: Mapping[str, Any]) -> Block:
 
 def _block(part: Any, field: str, tolerance: Tolerance) -> Block | None:
     if isinstance(part, str):
-        return {"type": "text", "text": part} if part else None
+        return {"type": "text", "text": part} if part.strip() else None
     kind = an_object(part, field).get("type")
     if kind in _NATIVE:
         return dict(part)
     match kind:
         case "text" | "input_text" | "output_text":
             text = a_string(part.get("text"), f"{field}.text")
-            return mark({"type": "text", "text": text}, part) if text else None
+            return mark({"type": "text", "text": text}, part) if text.strip() else None
         case "refusal":
             return {"type": "text", "text": a_string(part.get("refusal"), f"{field}.refusal")}
         case "image_url":
-            return mark({"type": "image", "source": _image(part.get("image_url"), f"{field}.image_url")}, part)
+            return mark(_image(part.get("image_url"), f"{field}.image_url"), part)
         case "file":
             return mark(_document(an_object(part.get("file"), f"{field}.file"), f"{field}.file"), part)
     tolerance.cannot(field, f"a part of type {str(kind)[:40]!r} has no place in a Claude message.")
@@ -67,8 +69,9 @@ def _block(part: Any, field: str, tolerance: Tolerance) -> Block | None:
 def _image(value: Any, field: str) -> Block:
     url = value if isinstance(value, str) else a_string(an_object(value, field).get("url"), f"{field}.url")
     if found := _data(url, field):
-        return {"type": "base64", "media_type": found.media_type, "data": found.data}
-    return _by_url(url, field)
+        kind = "document" if found.media_type == _PDF else "image"
+        return {"type": kind, "source": {"type": "base64", "media_type": found.media_type, "data": found.data}}
+    return {"type": "image", "source": _by_url(url, field)}
 
 
 def _document(file: Mapping[str, Any], field: str) -> Block:
@@ -76,6 +79,8 @@ def _document(file: Mapping[str, Any], field: str) -> Block:
     if file.get("file_id"):
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}, **title}
     data = a_string(file.get("file_data") or file.get("file_url"), f"{field}.file_data")
+    if data[:11].lower() == "data:image/" or (_is_remote(data) and _is_picture(data)):
+        return _image(data, f"{field}.file_data")
     if _is_remote(data):
         return {"type": "document", "source": _by_url(data, field), **title}
     found = _data(data, field) or _Data(_PDF, data)
@@ -95,6 +100,10 @@ def _by_url(url: str, field: str) -> Block:
 
 def _is_remote(url: str) -> bool:
     return url[:8].lower().startswith(("http://", "https://"))
+
+
+def _is_picture(url: str) -> bool:
+    return url.partition("?")[0].lower().endswith((".png", ".jpg", ".jpeg", ".gif", ".webp"))
 
 
 def _data(url: str, field: str) -> _Data | None:

@@ -9,27 +9,29 @@ cannot be forced to call a tool.
 Sources: https://platform.claude.com/docs/en/api/messages/create, .../build-with-claude/structured-outputs
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from providers.canonical import check, closed, most_tokens
 from providers.contract import Call
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .conversation import conversation
 from .models import Model, model_of
 from .parts import Block
-from .thinking import a_count, thinking_of
-from .tools import choice_of, tools_of, with_json_tool
+from .thinking import thinking_of
+from .tools import choice_of, tools_of, web_search_of, with_json_tool
 
 NAME = "anthropic"
 
-_TRANSLATED = {
+_FIELDS = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature",
     "top_p", "top_k", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort",
     "reasoning", "thinking", "user", "safety_identifier", "metadata", "service_tier", "cache_control", NAME,
+    "prediction", "prompt_cache_key", "prompt_cache_retention", "web_search_options",
 }  # fmt: skip
-_HARMLESS = {"prediction", "prompt_cache_key", "prompt_cache_retention"}
 _DEFAULTS: dict[str, Any] = {
     "n": 1,
     "presence_penalty": 0,
@@ -43,6 +45,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 """Values that ask for nothing."""
 
+_BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TIERS = {"auto": None, "default": "standard_only", "standard_only": "standard_only"}
 _ANY_OBJECT = {"type": "object", "additionalProperties": True}
 _IN_WORDS = {"type": "text", "text": "Answer with one JSON object and nothing else: no prose, no code fence."}
@@ -61,10 +64,10 @@ class _Format:
 def body_of(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The request's body, and the betas it needs. Raises `ProviderError` naming what cannot be expressed."""
     own, tolerance = _own(call.document)
-    betas = [a_string(each, "anthropic.betas") for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
-    _check(call.document, tolerance)
+    betas = [_beta(each) for each in a_list(own.pop("betas", None) or [], "anthropic.betas")]
+    check(call.document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
-    system, turns = conversation(call.document.get("messages"), tolerance)
+    system, turns = conversation(call.document.get("messages"), tolerance, midway=model.midway)
     body: dict[str, Any] = {"model": call.model, "max_tokens": _most(call.document, model), "messages": turns}
     body.update(_sampling(call.document, tolerance))
     body.update(_account(call.document, tolerance))
@@ -87,6 +90,13 @@ def _own(document: Mapping[str, Any]) -> tuple[dict[str, Any], Tolerance]:
     return own, Tolerance(NAME, own.pop("lenient", False) is True)
 
 
+def _beta(name: Any) -> str:
+    """One beta's name; it becomes part of a header."""
+    if not _BETA.fullmatch(a_string(name, "anthropic.betas")):
+        raise refused("anthropic.betas", "must be names of betas.")
+    return str(name)
+
+
 def _merged(body: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """`output_config` holds an effort and a format, each with a field of OpenAI: it is merged, not replaced."""
     if isinstance(theirs := own.get("output_config"), dict) and "output_config" in body:
@@ -94,18 +104,9 @@ def _merged(body: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {**body, **own}
 
 
-def _check(document: Mapping[str, Any], tolerance: Tolerance) -> None:
-    for name, value in document.items():
-        if name in _TRANSLATED or name in _HARMLESS or value is None or value in ([], {}):
-            continue
-        if name not in _DEFAULTS or value != _DEFAULTS[name]:
-            tolerance.cannot(name, "has no place in a Claude request; its own fields go into 'anthropic'.")
-
-
 def _most(document: Mapping[str, Any], model: Model) -> int:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if document.get(name) is not None:
-            return a_count(document[name], name)
+    if (most := most_tokens(document)) is not None:
+        return most
     thinking = document.get("thinking")
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     return max(model.max_tokens, budget + 4096 if type(budget) is int and model.max_tokens <= budget else 0)
@@ -148,7 +149,7 @@ def _shape(call: Call, model: Model, most: int, system: list[Block], tolerance: 
     document = call.document
     thinking, effort = thinking_of(document, model, most, tolerance)
     asked = _format(document, model, tolerance)
-    tools = tools_of(document.get("tools"), tolerance)
+    tools = [*tools_of(document.get("tools"), tolerance), *web_search_of(document, tolerance)]
     choice = choice_of(document, tools, tolerance)
     if asked.by_tool:
         tools, choice = with_json_tool(tools, choice, asked.schema)
@@ -189,18 +190,7 @@ def _schema(asked: Mapping[str, Any]) -> Any:
 
     An answer that has no further fields fits the caller's schema all the same.
     """
-    schema = _closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
+    schema = closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
     if isinstance(asked.get("description"), str) and "description" not in schema:
         schema["description"] = asked["description"]
     return schema
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(value) for name, value in schema.items()}
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        closed.setdefault("additionalProperties", False)
-    return closed

@@ -11,14 +11,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from providers import errors
-from providers.contract import Call, Kind, ProviderError, Usage
+from providers.contract import Call, Kind, ProviderError
 from providers.document import dumps, load_object, loads
-from providers.sse import DONE, Event, Splitter, event
+from providers.sse import Splitter, event
+from providers.streaming import StreamDecoder
 
 from .answer import (
+    KINDS,
     annotations_of,
     arguments_of,
     carried_of,
+    extras_of,
     finish_of,
     mapping,
     read_usage,
@@ -26,8 +29,10 @@ from .answer import (
     text,
     tool_call,
     usage_object,
+    usage_of,
 )
 from .parts import Block
+from .request import NAME
 from .tools import JSON_TOOL
 
 MAX_KEPT = 32 * 1024 * 1024
@@ -37,6 +42,7 @@ _OF_A_BLOCK = 1000
 """What an empty one is counted as."""
 
 _GROWS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+_KNOWN = {*_GROWS, "input_json_delta", "citations_delta"}
 _KINDS = {"billing_error": Kind.QUOTA, "timeout_error": Kind.TIMEOUT, "request_too_large": Kind.REJECTED}
 
 
@@ -50,13 +56,14 @@ def failure(document: dict[str, Any]) -> ProviderError:
 class _Growing:
     """A block on its way. `call` is the index of the tool call that it is told as, `start` the text before it."""
 
-    __slots__ = ("block", "call", "citations", "closed", "input", "is_answer", "pieces", "start")
+    __slots__ = ("block", "call", "citations", "closed", "input", "is_answer", "others", "pieces", "start")
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.pieces: dict[str, list[str]] = {}
         self.input: list[str] = []
         self.citations: list[Any] = []
+        self.others: dict[str, Any] = {}
         self.call: int | None = None
         self.is_answer = False
         self.start = 0
@@ -64,7 +71,7 @@ class _Growing:
 
     def whole(self) -> Block:
         """The block as it stands in an answer that is not streamed. Raises `ValueError` for a cut input."""
-        whole = dict(self.block)
+        whole = {**self.block, **self.others}
         for name, pieces in self.pieces.items():
             whole[name] = text(whole.get(name)) + "".join(pieces)
         if self.citations:
@@ -76,15 +83,15 @@ class _Growing:
         return whole
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(StreamDecoder):
     """One stream, as chat completion chunks. Pings, event names and unknown events are dropped."""
 
     __slots__ = (
+        "_begun",
         "_blocks",
         "_by_tool",
         "_call",
         "_calls",
-        "_closed",
         "_details",
         "_extras",
         "_finish",
@@ -92,22 +99,19 @@ class AnthropicDecoder:
         "_kept",
         "_most_kept",
         "_prefix",
+        "_reason",
         "_splitter",
+        "_used",
         "_written",
-        "ended",
-        "failed",
-        "usage",
     )
 
     def __init__(self, call: Call, by_tool: bool = False, most_kept: int = MAX_KEPT) -> None:
-        self.usage = Usage()
-        self.ended = False
+        super().__init__()
         self._call = call
         self._by_tool = by_tool
         self._splitter = Splitter()
-        self.failed: ProviderError | None = None
-        self._closed = False
         self._finish: str | None = None
+        self._begun = False
         self._introduce("", call.model)
         self._blocks: dict[int, _Growing] = {}
         self._calls = 0
@@ -115,48 +119,25 @@ class AnthropicDecoder:
         self._written = 0
         self._kept = 0
         self._most_kept = most_kept
+        self._reason: Any = None
         self._extras: dict[str, Any] = {}
+        self._used: dict[str, Any] = {}
 
     @property
     def finished(self) -> bool:
         """Whether a stop reason or the terminator has been seen."""
         return self.ended or self._finish is not None
 
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            raise self.failed
-        return b"" if self.ended else self._decoded(self._splitter.feed(data))
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return (self._event(each.data) for each in self._splitter.feed(data))
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        out = b""
-        if self.failed is None and not self.ended:
-            out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        self._closed = True
-        try:
-            return out + (b"" if self._finish else self._end(None)) + self._usage_chunk() + DONE
-        except RecursionError:
-            raise _too_deep() from None
+    def _rest(self) -> Iterable[bytes]:
+        return (self._event(each.data) for each in self._splitter.rest())
 
-    def _decoded(self, events: Iterable[Event]) -> bytes:
-        out = []
-        try:
-            for each in events:
-                out.append(self._event(each.data))
-                if self.ended:
-                    break
-        except ProviderError as error:
-            self.failed = error
-        except RecursionError:
-            self.failed = _too_deep()
-        if self.failed is not None and not any(out):
-            raise self.failed
-        return b"".join(out)
+    def _ending(self) -> Iterable[bytes]:
+        if self._finish is None:
+            yield self._end(self._reason)
+        yield self._usage_chunk()
 
     def _event(self, data: bytes) -> bytes:
         if data.strip() in (b"[DONE]", b""):  # of those who only imitate the API
@@ -187,9 +168,26 @@ class AnthropicDecoder:
         self._prefix = b"data: " + dumps(self._head)[:-1] + b',"choices":['
 
     def _begin(self, message: dict[str, Any]) -> bytes:
+        """Some begin twice, and some with blocks, or even a stop reason, that are there already."""
+        if self._begun:
+            return b""
+        self._begun = True
+        self._count(found := mapping(message.get("usage")))
         self._introduce(text(message.get("id")), text(message.get("model")) or self._call.model)
-        read_usage(mapping(message.get("usage")), self.usage)
-        return self._chunk({"role": "assistant", "content": ""})
+        self._extras.update(extras_of(message))
+        self._reason = message.get("stop_reason")
+        if found and self._reason is not None:
+            self.usage.source = "provider"
+        out = [self._chunk({"role": "assistant", "content": ""})]
+        content = message.get("content")
+        blocks = [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+        for index, block in enumerate(blocks, -len(blocks)):
+            out += [self._open(index, block), self._shut(self._blocks[index])]
+        return b"".join(out)
+
+    def _count(self, found: dict[str, Any]) -> None:
+        self._used.update(usage_of(found))
+        read_usage(self._used, self.usage)
 
     def _open(self, index: Any, block: Block) -> bytes:
         if type(index) is not int or index in self._blocks:
@@ -229,6 +227,8 @@ class AnthropicDecoder:
         if kind == "citations_delta" and isinstance(delta.get("citation"), dict):
             self._keep(dumps(delta))
             growing.citations.append(delta["citation"])
+        if kind not in _KNOWN and growing.block.get("type") not in KINDS:
+            self._grow_unknown(growing, delta)
         name = _GROWS.get(kind, "")
         if not (piece := self._keep(text(delta.get(name)))):
             return b""
@@ -236,6 +236,15 @@ class AnthropicDecoder:
         if name == "signature":
             return b""
         return self._told("content" if name == "text" else "reasoning_content", piece)
+
+    def _grow_unknown(self, growing: _Growing, delta: dict[str, Any]) -> None:
+        """A delta of a block that is only carried, such as `compaction`: texts grow, all else is replaced."""
+        self._keep(dumps(delta))
+        for name, value in delta.items():
+            if isinstance(value, str) and name != "type":
+                growing.pieces.setdefault(name, []).append(value)
+            elif value is not None and name != "type":
+                growing.others[name] = value
 
     def _arguments(self, growing: _Growing, piece: str) -> bytes:
         if growing.is_answer:
@@ -263,9 +272,9 @@ class AnthropicDecoder:
     def _message(self, document: dict[str, Any]) -> bytes:
         delta = mapping(document.get("delta"))
         if found := mapping(document.get("usage")):
-            read_usage(found, self.usage)
+            self._count(found)
             self.usage.source = "provider"
-            self._extras = found
+        self._extras.update({**extras_of(document), **extras_of(delta)})
         if delta.get("stop_reason") is None or self._finish is not None:
             return b""
         out = b""
@@ -279,7 +288,9 @@ class AnthropicDecoder:
         if not self._by_tool and (carried := self._carried()):
             out += self._chunk({"anthropic": carried})
         self._finish = finish_of(reason, self._calls > 0)
-        return out + self._chunk({}, finish_reason=self._finish, native_finish_reason=reason)
+        end = {"index": 0, "delta": {}, "finish_reason": self._finish, "native_finish_reason": reason}
+        beside = {NAME: self._extras} if self._extras else {}
+        return out + event(dumps({**self._head, "choices": [end], **beside}))
 
     def _carried(self) -> dict[str, Any] | None:
         try:
@@ -294,14 +305,14 @@ class AnthropicDecoder:
             self._written += len(piece)
         return self._chunk({name: piece})
 
-    def _chunk(self, delta: dict[str, Any], **more: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": None, **more}
+    def _chunk(self, delta: dict[str, Any]) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": None}
         return self._prefix + dumps(choice) + b"]}\n\n"
 
     def _usage_chunk(self) -> bytes:
         if not self._call.wants_usage or self.usage.source != "provider":
             return b""
-        told = usage_object(self.usage, self._extras, self._call.pricing)
+        told = usage_object(self.usage, self._used, self._call.pricing)
         return event(dumps({**self._head, "choices": [], "usage": told}))
 
     def _keep(self, piece: Any) -> Any:
@@ -309,15 +320,3 @@ class AnthropicDecoder:
         if self._kept > self._most_kept:
             raise ProviderError(Kind.BROKEN, f"The provider's answer is longer than {self._most_kept} characters.")
         return piece
-
-
-def _too_deep() -> ProviderError:
-    return ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether an event without its blank line was meant so, and not cut."""
-    try:
-        return data.strip() == b"[DONE]" or loads(data) is not None
-    except ValueError:
-        return False

@@ -3,12 +3,14 @@
 Tools of the provider (`{"type": "web_search_20250305", "name": "web_search"}`, or any with an `input_schema`) pass as
 they are. Where a model cannot be held to a schema, it is made to call `JSON_TOOL`, whose arguments are the answer.
 
-Sources: https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools, .../strict-tool-use
+Sources: https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools, .../strict-tool-use,
+.../web-search-tool
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from providers.canonical import check_tool
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .parts import Block, mark
@@ -17,6 +19,11 @@ JSON_TOOL = "answer_in_json"
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
 _FIELDS = {"name", "description", "parameters", "strict", "cache_control"}
+_OWN = ("defer_loading", "allowed_callers", "input_examples", "eager_input_streaming")
+"""What Claude may be told of a function beside OpenAI's fields; clients write it within the function or beside it."""
+
+_AROUND = {"type", "function", "cache_control", *_OWN}
+_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 
 
@@ -33,6 +40,20 @@ def tools_of(value: Any, tolerance: Tolerance) -> list[Block]:
         else:
             tools.append(dict(tool))
     return tools
+
+
+def web_search_of(document: Mapping[str, Any], tolerance: Tolerance) -> list[Block]:
+    """OpenAI's `web_search_options` as the provider's own tool; how much is read cannot be said there."""
+    if (asked := document.get("web_search_options")) is None:
+        return []
+    options = an_object(asked, "web_search_options")
+    for name, value in options.items():
+        if name != "user_location" and value not in (None, "medium"):
+            tolerance.cannot(f"web_search_options.{name}", "has no place in a search there.")
+    field = "web_search_options.user_location"
+    location = an_object(options.get("user_location") or {}, field)
+    place = {"type": "approximate", **an_object(location.get("approximate") or {}, f"{field}.approximate")}
+    return [{**_SEARCH, "user_location": place} if len(place) > 1 else _SEARCH]
 
 
 def choice_of(document: Mapping[str, Any], tools: list[Block], tolerance: Tolerance) -> Block | None:
@@ -59,9 +80,8 @@ def with_json_tool(tools: list[Block], choice: Block | None, schema: Any) -> tup
 
 def _function(tool: Mapping[str, Any], field: str, tolerance: Tolerance) -> Block:
     function = an_object(tool.get("function"), f"{field}.function")
-    for name, value in function.items():
-        if name not in _FIELDS and value is not None:
-            tolerance.cannot(f"{field}.function.{name}", "has no place in a tool.")
+    check_tool(function, f"{field}.function", {*_FIELDS, *_OWN}, tolerance)
+    check_tool(tool, field, _AROUND, tolerance)
     parameters = function.get("parameters")
     block: Block = {
         "name": a_string(function.get("name"), f"{field}.function.name"),
@@ -71,6 +91,7 @@ def _function(tool: Mapping[str, Any], field: str, tolerance: Tolerance) -> Bloc
         block["description"] = a_string(function["description"], f"{field}.function.description")
     if function.get("strict"):
         block["strict"] = True
+    block.update({name: each[name] for each in (tool, function) for name in _OWN if each.get(name) is not None})
     return mark(mark(block, function), tool)
 
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from providers import errors
-from providers.contract import Call, Decoded, Kind, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, WireRequest
 from providers.document import dumps, load_object
 from providers.refusal import refused
 
-from .answer import finish_of, mapping, message_of, read_usage, text, usage_object
-from .request import answers_by_tool, body_of
+from .answer import extras_of, finish_of, mapping, message_of, read_usage, text, usage_object
+from .request import NAME, answers_by_tool, body_of
 from .stream import AnthropicDecoder, failure
 
 _JSON = (b"content-type", b"application/json")
+_USED_UP = re.compile(r"specified api usage limits|(usage credits|extra usage) (is|are) required")
 _CONTEXT = re.compile(r"exceeds? (the )?context limit|context_window")
 
 
@@ -35,7 +36,7 @@ class AnthropicWire:
         headers = (_JSON, (b"anthropic-beta", ",".join(betas).encode())) if betas else (_JSON,)
         return WireRequest(self.path, headers, data)
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         try:
             return _decoded(document, call)
@@ -46,9 +47,15 @@ class AnthropicWire:
         return AnthropicDecoder(call, answers_by_tool(call))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Some 400 and 429 are about the account, in words alone."""
         error = errors.from_answer(status, headers, body)
-        if status == 400 and _CONTEXT.search(error.message):
+        words = error.message.lower()
+        if status == 400 and _CONTEXT.search(words):
             error.kind = Kind.CONTEXT_LENGTH
+        elif status in (400, 429) and _USED_UP.search(words):
+            error.kind = Kind.QUOTA
+        elif status == 400 and "organization has been disabled" in words:
+            error.kind = Kind.CREDENTIALS
         return error
 
 
@@ -80,4 +87,5 @@ def _completion(document: Mapping[str, Any], by_tool: bool) -> dict[str, Any]:
         "native_finish_reason": reason,
     }
     head = {"id": text(document.get("id")), "object": "chat.completion", "created": 0}
-    return {**head, "model": text(document.get("model")), "choices": [choice]}
+    told: dict[str, Any] = {**head, "model": text(document.get("model")), "choices": [choice]}
+    return {**told, NAME: extras} if (extras := extras_of(document)) else told

@@ -1,9 +1,10 @@
 """Why: an answer is a list of blocks there, and a text with things beside it here; whole or streamed, told alike.
 
 Reasoning is told as `reasoning_content`, and whole with its signature in `reasoning_details`, which a tool loop gives
-back. Citations ride along as `citations`. An answer whose blocks the canonical fields cannot be put together from
-again (signed reasoning between texts or calls, citations) carries all of them in the message's `bedrock.content`.
-What the provider's own tools did is left out. An answer has no id there, and so none here.
+back. Citations ride along as `citations`, those of web pages become annotations, too; pictures are `images`, as
+OpenRouter has them. An answer whose blocks the canonical fields cannot be put together from again (signed reasoning
+between texts or calls, citations, pictures, what the provider's own tools did) carries all of them in the message's
+`bedrock.content`, but for what a request may not hold. An answer has no id there, and so none here.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_ResponseSyntax,
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html (input tokens exclude the cached ones)
@@ -29,7 +30,8 @@ _FINISH = {
     "content_filtered": "content_filter",
     "refusal": "content_filter",
 }
-_EXTRAS = ("trace", "additionalModelResponseFields")
+_EXTRAS = ("trace", "additionalModelResponseFields", "performanceConfig", "serviceTier")
+_USAGE_EXTRAS = {"serverToolUsage": "server_tool_use", "cacheDetails": "cache_details"}
 _MOST = 10**15
 
 
@@ -58,6 +60,10 @@ def message_of(blocks: list[Block], claude: bool) -> dict[str, Any]:
         message["tool_calls"] = [tool_call(call, dumps(mapping(call.get("input"))).decode()) for call in calls]
     if citations := [each for block in blocks for each in citations_of(block)]:
         message["citations"] = citations
+    if annotations := _annotations(blocks):
+        message["annotations"] = annotations
+    if images := [image for block in blocks if (image := image_of(block))]:
+        message["images"] = images
     if carried := carried_of(blocks):
         message["bedrock"] = carried
     return message
@@ -71,6 +77,25 @@ def text_of(block: Mapping[str, Any]) -> str:
 
 def citations_of(block: Mapping[str, Any]) -> list[Block]:
     return blocks_of(mapping(block.get("citationsContent")).get("citations"))
+
+
+def annotations_of(block: Mapping[str, Any], start: int) -> list[dict[str, Any]]:
+    """The web pages that a block cites. `start`: characters of text before it."""
+    end = start + len(text_of(block))
+    found = []
+    for each in citations_of(block):
+        if url := text(mapping(mapping(each.get("location")).get("web")).get("url")):
+            cited = {"url": url, "title": text(each.get("title")), "start_index": start, "end_index": end}
+            found.append({"type": "url_citation", "url_citation": cited})
+    return found
+
+
+def image_of(block: Mapping[str, Any]) -> Block | None:
+    """A picture as OpenRouter tells it; None for any other block."""
+    image = mapping(block.get("image"))
+    if not (data := text(mapping(image.get("source")).get("bytes"))):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:image/{text(image.get('format'))};base64,{data}"}}
 
 
 def call_of(block: Mapping[str, Any]) -> Block | None:
@@ -102,13 +127,12 @@ def reasoning_detail(block: Mapping[str, Any], claude: bool) -> dict[str, Any] |
 
 def carried_of(blocks: list[Block]) -> dict[str, Any] | None:
     """All blocks, for a request to give back, where the canonical fields do not hold them."""
+    kept = [block for block in blocks if not _is_refused(block)]
     last = 0
-    for block in blocks:
-        reasoning = mapping(block.get("reasoningContent"))
-        signed = reasoning.get("redactedContent") or mapping(reasoning.get("reasoningText")).get("signature")
-        this = 0 if signed else 1 if "text" in block else 2 if call_of(block) else last
-        if this < last or citations_of(block):
-            return {"content": blocks}
+    for block in kept:
+        this = 0 if "reasoningContent" in block else 1 if "text" in block else 2 if call_of(block) else -1
+        if this < last:
+            return {"content": kept}
         last = this
     return None
 
@@ -134,8 +158,8 @@ def read_usage(found: Mapping[str, Any], usage: Usage) -> None:
     usage.source = "provider"
 
 
-def usage_object(usage: Usage, pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage."""
+def usage_object(usage: Usage, extras: Mapping[str, Any], pricing: Pricing | None) -> dict[str, Any]:
+    """OpenAI's usage; what `extras`, the provider's, says more than that rides along."""
     told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -145,9 +169,27 @@ def usage_object(usage: Usage, pricing: Pricing | None) -> dict[str, Any]:
             "cache_write_tokens": usage.cache_write_tokens,
         },
     }
+    told.update({ours: extras[name] for name, ours in _USAGE_EXTRAS.items() if extras.get(name)})
     if pricing is not None:
         write_cost(told, usage, pricing)
     return told
+
+
+def _is_refused(block: Mapping[str, Any]) -> bool:
+    """Whether it cannot be given back: reasoning that nobody signed, and an empty text; some models end with one."""
+    if "text" in block:
+        return not text(block["text"]).strip()
+    content = mapping(block.get("reasoningContent"))
+    signed = content.get("redactedContent") or mapping(content.get("reasoningText")).get("signature")
+    return "reasoningContent" in block and not signed
+
+
+def _annotations(blocks: list[Block]) -> list[dict[str, Any]]:
+    found, start = [], 0
+    for block in blocks:
+        found += annotations_of(block, start)
+        start += len(text_of(block))
+    return found
 
 
 def _count(found: Mapping[str, Any], name: str) -> int:

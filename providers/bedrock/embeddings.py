@@ -5,7 +5,7 @@ of the ledger. Cohere's Embed wants to know what the vectors are for; unless `{"
 so, they are taken for documents to be searched. Kinds of vectors other than float are asked for in the house's own
 word, one kind a call: `{"bedrock": {"embedding_types": ["int8"]}}` (Titan: `embeddingTypes`).
 
-Titan counts tokens in its answer. Cohere's count stands in a header, which a wire does not see: it is estimated.
+Titan counts tokens in its answer, Cohere in a header that Bedrock puts on every answer of InvokeModel.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed-v3.html,
@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from providers import embeddings
-from providers.contract import Call, Decoded, Decoder, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, Decoder, ProviderError, WireRequest
 from providers.document import load_object
 from providers.embeddings import Asked
 from providers.refusal import refused
@@ -50,15 +50,16 @@ class BedrockEmbeddings:
         body = _to_cohere(asked) if cohere else _to_titan(asked)
         return embeddings.asking(f"/model/{quote(call.model, safe=':')}/invoke", body, NAME)
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         if error := failures.from_document(document):
             raise error
         own = mapping(call.document.get(NAME))
         if _is_cohere(call.model):
-            billed = mapping(mapping(document.get("meta")).get("billed_units"))
-            return embeddings.told(call, _of_cohere(document, _kind(own, _COHERE)), billed.get("input_tokens"))
-        return embeddings.told(call, [_of_titan(document, _kind(own, _TITAN))], document.get("inputTextTokenCount"))
+            billed = mapping(mapping(document.get("meta")).get("billed_units")).get("input_tokens")
+            return embeddings.told(call, _of_cohere(document, _kind(own, _COHERE)), billed or _counted(headers))
+        counted = document.get("inputTextTokenCount") or _counted(headers)
+        return embeddings.told(call, [_of_titan(document, _kind(own, _TITAN))], counted)
 
     def stream(self, call: Call) -> Decoder:
         raise refused("stream", "embeddings are not streamed.")
@@ -73,6 +74,12 @@ def _is_cohere(model: str) -> bool:
     if found is None:
         raise refused("model", "is not known to embed: amazon.titan-embed-text-... and cohere.embed-... are.")
     return found["cohere"] is not None
+
+
+def _counted(headers: Mapping[str, str]) -> int | None:
+    """What Bedrock says that the input has been, in tokens."""
+    count = headers.get("x-amzn-bedrock-input-token-count", "")
+    return int(count) if count.isascii() and count.isdigit() and len(count) < 16 else None
 
 
 def _to_titan(asked: Asked) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Con
 https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
 """  # noqa: E501
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ _KINDS = {
     "throttlingexception": Kind.RATE_LIMITED,
 }
 _FAILED_DEPENDENCY = 424
+_CONTEXT = re.compile(r"exceeds? (the )?context limit|input tokens exceeded|number of (input )?tokens.{0,30} exceed")
+"""In the words of Claude, Nova and Cohere."""
 
 
 def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
@@ -65,7 +68,8 @@ def from_frame(headers: Mapping[str, Any], payload: bytes) -> ProviderError:
 
 def from_document(document: Mapping[str, Any]) -> ProviderError | None:
     """What a whole answer means that is no answer; None where it may be one."""
-    name = _bare(document.get("__type"))
+    output = document.get("Output")
+    name = _bare(document.get("__type") or (output.get("__type") if isinstance(output, dict) else None))
     if not name and ("output" in document or not isinstance(document.get("message"), str)):
         return None
     return _told(_STATUS.get(name, 500), {}, dumps(document), dict(document), name)
@@ -75,6 +79,8 @@ def _told(status: int, headers: Mapping[str, str], body: bytes, document: dict[s
     found = errors.from_answer(status, headers, body)
     kind = Kind.FAILED if status == _FAILED_DEPENDENCY else found.kind
     kind = _KINDS.get(name, kind) if status < 500 or kind is Kind.OVERLOADED else kind
+    if kind is Kind.REJECTED and _CONTEXT.search(_words(document).lower()):
+        kind = Kind.CONTEXT_LENGTH
     message, raw = _words(document) or found.message, found.raw
     if kind is Kind.CREDENTIALS:
         message, raw = message.partition("\n")[0], None

@@ -1,8 +1,10 @@
 """Why: both APIs make a message of parts; Converse takes every file as bytes with a format, and marks by a block.
 
-A file named by an http(s) URL has to be fetched by whoever sends the call: `Files` says which, and takes them.
-A mark `cache_control` on a part becomes a `cachePoint` after it. `image_url.detail` is a hint for which there is no
-field, and dropped. A part that is named after a Converse block passes as that block.
+A file named by an http(s) URL has to be fetched by whoever sends the call: `Files` says which, and takes them. What a
+file is decides, not the part that it came in: clients send PDFs as `image_url`. A text of white space alone is
+refused there, and so is left out. A mark `cache_control` on a part becomes a `cachePoint` after it.
+`image_url.detail` is a hint for which there is no field, and dropped. A part that is named after a Converse block
+passes as that block.
 
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
@@ -10,7 +12,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -46,6 +48,20 @@ _VIDEOS = {
     "video/x-ms-wmv": "wmv",
     "video/3gpp": "three_gp",
 }
+_AUDIOS = {
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/flac": "flac",
+    "audio/aac": "aac",
+    "audio/ogg": "ogg",
+    "audio/opus": "opus",
+    "audio/mp4": "m4a",
+    "audio/webm": "webm",
+}
+_FORMATS = {"image": _IMAGES, "document": _DOCUMENTS, "video": _VIDEOS, "audio": _AUDIOS}
+_TEXTS = ("application/json", "application/xml", "application/yaml", "application/x-yaml")
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
 
 
@@ -82,11 +98,11 @@ def blocks_of(content: Any, field: str, files: Files) -> list[Block]:
     if content is None:
         return []
     if isinstance(content, str):
-        return [{"text": content}] if content else []
+        return [{"text": content}] if content.strip() else []
     blocks: list[Block] = []
     for index, part in enumerate(a_list(content, field)):
         if isinstance(part, str):
-            blocks += [{"text": part}] if part else []
+            blocks += [{"text": part}] if part.strip() else []
         else:
             block = _block(an_object(part, f"{field}[{index}]"), f"{field}[{index}]", files)
             blocks += marked([block] if block else [], part)
@@ -106,17 +122,17 @@ def _block(part: dict[str, Any], field: str, files: Files) -> Block | None:
     match part.get("type"):
         case "text" | "input_text" | "output_text":
             text = a_string(part.get("text"), f"{field}.text")
-            return {"text": text} if text else None
+            return {"text": text} if text.strip() else None
         case "refusal":
             return {"text": a_string(part.get("refusal"), f"{field}.refusal")}
         case "image_url":
-            return {"image": _by_url(part.get("image_url"), f"{field}.image_url", _IMAGES, files)}
+            return _by_url(part.get("image_url"), f"{field}.image_url", files)
         case "video_url":
-            return {"video": _by_url(part.get("video_url"), f"{field}.video_url", _VIDEOS, files)}
+            return _by_url(part.get("video_url"), f"{field}.video_url", files)
         case "input_audio":
             return {"audio": _audio(an_object(part.get("input_audio"), f"{field}.input_audio"), field)}
         case "file":
-            return {"document": _document(an_object(part.get("file"), f"{field}.file"), f"{field}.file", files)}
+            return _file(an_object(part.get("file"), f"{field}.file"), f"{field}.file", files)
         case kind if kind in NATIVE and kind in part:
             return {kind: part[kind]}
     files.tolerance.cannot(
@@ -125,17 +141,23 @@ def _block(part: dict[str, Any], field: str, files: Files) -> Block | None:
     return None
 
 
-def _by_url(value: Any, field: str, formats: Mapping[str, str], files: Files) -> Block:
+def _by_url(value: Any, field: str, files: Files) -> Block:
     url = value if isinstance(value, str) else a_string(an_object(value, field).get("url"), f"{field}.url")
-    return _media(files.data(url, field), field, formats)
+    return _media(files.data(url, field), field, None)
 
 
-def _media(found: _Data | None, field: str, formats: Mapping[str, str]) -> Block:
+def _media(found: _Data | None, field: str, filename: Any) -> Block:
+    """A file as the block that its media type calls for; a stand-in for one that has to be fetched."""
     if found is None:
-        return {}
-    if found.media_type not in formats:
-        raise refused(field, f"{found.media_type[:80]!r} is none of {', '.join(formats)}.")
-    return {"format": formats[found.media_type], "source": {"bytes": found.data}}
+        return {"image": {}}
+    source = {"source": {"bytes": found.data}}
+    for kind, formats in _FORMATS.items():
+        if found.media_type in formats:
+            named = {"name": _name(filename)} if kind == "document" else {}
+            return {kind: {"format": formats[found.media_type], **named, **source}}
+    if found.media_type.startswith("text/") or found.media_type in _TEXTS:
+        return {"document": {"format": "txt", "name": _name(filename), **source}}
+    raise refused(field, f"{found.media_type[:80]!r} is no kind of file that is known there.")
 
 
 def _audio(audio: Mapping[str, Any], field: str) -> Block:
@@ -143,11 +165,11 @@ def _audio(audio: Mapping[str, Any], field: str) -> Block:
     return {"format": a_string(audio.get("format"), f"{field}.input_audio.format"), "source": {"bytes": data}}
 
 
-def _document(file: Mapping[str, Any], field: str, files: Files) -> Block:
+def _file(file: Mapping[str, Any], field: str, files: Files) -> Block:
     if file.get("file_id"):
         raise refused(f"{field}.file_id", "no files are kept there; send file_data.")
-    data = a_string(file.get("file_data"), f"{field}.file_data")
-    return {"name": _name(file.get("filename")), **_media(files.data(data, f"{field}.file_data"), field, _DOCUMENTS)}
+    data = a_string(file.get("file_data") or file.get("file_url"), f"{field}.file_data")
+    return _media(files.data(data, f"{field}.file_data"), field, file.get("filename"))
 
 
 def _name(filename: Any) -> str:
@@ -160,9 +182,17 @@ def distinct(turns: list[dict[str, Any]]) -> None:
     """Number the documents that have the same name: there a name must not come twice."""
     seen: dict[str, int] = {}
     for turn in turns:
-        for block in turn["content"]:
+        for block in _with_results(turn["content"]):
             document = block.get("document")
             if isinstance(document, dict) and isinstance(name := document.get("name"), str):
                 seen[name] = seen.get(name, 0) + 1
                 if seen[name] > 1:
                     block["document"] = {**document, "name": f"{name} ({seen[name]})"}
+
+
+def _with_results(blocks: list[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        result = block.get("toolResult")
+        inside = result.get("content") if isinstance(result, dict) else None
+        yield from (each for each in inside if isinstance(each, dict)) if isinstance(inside, list) else ()

@@ -15,24 +15,26 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html, ...
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from providers.canonical import check, closed, most_tokens
 from providers.contract import Call
 from providers.document import dumps
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
+from .answer import call_of
 from .conversation import conversation
 from .models import Model, model_of
 from .parts import FILES, Block, Files
-from .thinking import a_count, thinking_of
+from .thinking import thinking_of
 from .tools import tool_config
 
 NAME = "bedrock"
 
-_TRANSLATED = {
+_FIELDS = {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature",
     "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "tools", "tool_choice", "parallel_tool_calls",
     "response_format", "reasoning_effort", "reasoning", "thinking", "metadata", "service_tier", NAME,
+    "user", "safety_identifier", "prediction", "prompt_cache_key", "prompt_cache_retention",
 }  # fmt: skip
-_HARMLESS = {"user", "safety_identifier", "prediction", "prompt_cache_key", "prompt_cache_retention"}
 _DEFAULTS: dict[str, Any] = {
     "n": 1,
     "logprobs": False,
@@ -65,7 +67,7 @@ def body_of(call: Call, s3: bool) -> tuple[dict[str, Any], Mapping[str, str]]:
     """
     document = call.document
     own, tolerance = _own(document)
-    _check(document, tolerance)
+    check(document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
     files = Files(tolerance, call.fetched)
     system, turns = conversation(document.get("messages"), model, files)
@@ -108,21 +110,6 @@ def _merged(body: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _check(document: Mapping[str, Any], tolerance: Tolerance) -> None:
-    for name, value in document.items():
-        if name in _TRANSLATED or name in _HARMLESS or value is None or value in ([], {}):
-            continue
-        if name not in _DEFAULTS or value != _DEFAULTS[name]:
-            tolerance.cannot(name, "has no place in a Converse request; its own fields go into 'bedrock'.")
-
-
-def _most(document: Mapping[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if document.get(name) is not None:
-            return a_count(document[name], name)
-    return None
-
-
 def _inference(document: Mapping[str, Any], tolerance: Tolerance) -> Block:
     temperature = document.get("temperature")
     if isinstance(temperature, int | float) and temperature > 1:
@@ -130,7 +117,7 @@ def _inference(document: Mapping[str, Any], tolerance: Tolerance) -> Block:
         temperature = 1
     stop = document.get("stop") or None
     found = {
-        "maxTokens": _most(document),
+        "maxTokens": most_tokens(document),
         "temperature": temperature,
         "topP": document.get("top_p"),
         "stopSequences": [stop] if isinstance(stop, str) else stop and a_list(stop, "stop"),
@@ -143,7 +130,7 @@ def _shape(
     document: Mapping[str, Any], model: Model, system: list[Block], used: list[str], tolerance: Tolerance
 ) -> Block:
     """What the answer is to be like: thinking, format, tools, and the system text."""
-    fields, effort = thinking_of(document, model, _most(document), tolerance)
+    fields, effort = thinking_of(document, model, most_tokens(document), tolerance)
     fields = {**_sampling(document, model, tolerance), **fields}
     tools, choice = tool_config(document, model, used, tolerance)
     if choice:
@@ -191,22 +178,10 @@ def _format(asked: Any, tolerance: Tolerance) -> tuple[Block | None, bool]:
 
 
 def _schema(asked: Mapping[str, Any]) -> Block:
-    schema = _closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
+    schema = closed(an_object(asked.get("schema"), "response_format.json_schema.schema"))
     described = {name: asked[name] for name in ("name", "description") if isinstance(asked.get(name), str)}
     structure = {"jsonSchema": {"schema": dumps(schema).decode(), **described}}
     return {"type": "json_schema", "structure": structure}
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with its objects closed: an answer without further fields fits the caller's all the same."""
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(value) for name, value in schema.items()}
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        closed.setdefault("additionalProperties", False)
-    return closed
 
 
 def _account(document: Mapping[str, Any], tolerance: Tolerance) -> Block:
@@ -223,11 +198,9 @@ def _account(document: Mapping[str, Any], tolerance: Tolerance) -> Block:
 
 
 def _called(turns: list[dict[str, Any]]) -> list[str]:
-    """The names of the tools that were called, each once."""
-    uses = [block.get("toolUse") for turn in turns for block in turn["content"]]
-    return list(
-        dict.fromkeys(use["name"] for use in uses if isinstance(use, dict) and isinstance(use.get("name"), str))
-    )
+    """The names of the caller's tools that were called, each once."""
+    uses = [call_of(block) for turn in turns for block in turn["content"]]
+    return list(dict.fromkeys(use["name"] for use in uses if use and isinstance(use.get("name"), str)))
 
 
 def _sources(messages: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,25 +1,31 @@
 """Why: blocks begin, grow and end there under an index of their own, while a client here only appends.
 
-Text, reasoning and arguments pass on as they grow; what can only be told whole (reasoning with its signature)
-follows its block. An answer is kept while it passes, for those, within `MAX_KEPT` characters. It is finished by a
-stop reason; usage follows in the last event, and without it is not known.
+Text, reasoning and arguments pass on as they grow; what can only be told whole (reasoning with its signature, a
+picture, a citation with its text) follows its block. An answer is kept while it passes, for those, within `MAX_KEPT`
+characters. It is finished by a stop reason; usage follows in the last event, and without it is not known.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
 """
 
+import base64
+import binascii
 from collections.abc import Iterable
 from typing import Any
 
-from providers.contract import Call, Kind, ProviderError, Usage
+from providers.contract import Call, Kind, ProviderError
 from providers.document import dumps, load_object, loads
-from providers.sse import DONE, event
+from providers.sse import event
+from providers.streaming import StreamDecoder
 
 from . import failures
 from .answer import (
+    annotations_of,
+    blocks_of,
     call_of,
     carried_of,
     extras_of,
     finish_of,
+    image_of,
     mapping,
     read_usage,
     reasoning_detail,
@@ -39,16 +45,22 @@ _OF_A_BLOCK = 1000
 
 
 class _Growing:
-    """A block on its way. `call` is the index of the tool call that it is told as."""
+    """A block on its way. `call` is the index of the tool call that it is told as, `before` the text before it."""
 
-    __slots__ = ("call", "citations", "closed", "pieces", "use")
+    __slots__ = ("before", "begun", "call", "citations", "closed", "pieces", "results")
 
-    def __init__(self, use: Block) -> None:
-        self.use = use
+    def __init__(self, begun: Block, before: int) -> None:
+        self.begun = begun
+        self.before = before
         self.call: int | None = None
         self.pieces: dict[str, list[str]] = {}
         self.citations: list[Block] = []
+        self.results: list[Block] = []
         self.closed = False
+
+    @property
+    def use(self) -> Block:
+        return mapping(self.begun.get("toolUse"))
 
     def joined(self, name: str) -> str:
         return "".join(self.pieces.get(name, ()))
@@ -57,8 +69,13 @@ class _Growing:
         """The block as it stands in an answer that is not streamed. Raises `ValueError` for a cut input."""
         if self.use:
             return {"toolUse": {**self.use, "input": loads(self.joined("input").encode("utf-8", "replace") or b"{}")}}
-        if redacted := self.joined("redactedContent"):
-            return {"reasoningContent": {"redactedContent": redacted}}
+        if result := mapping(self.begun.get("toolResult")):
+            return {"toolResult": {**result, "content": self.results}}
+        if "bytes" in self.pieces:
+            source = {"bytes": _joined_base64(self.pieces["bytes"])}
+            return {"image": {**mapping(self.begun.get("image")), "source": source}}
+        if "redactedContent" in self.pieces:
+            return {"reasoningContent": {"redactedContent": _joined_base64(self.pieces["redactedContent"])}}
         if {"reasoning", "signature"} & set(self.pieces):
             signed = {"signature": self.joined("signature")} if "signature" in self.pieces else {}
             return {"reasoningContent": {"reasoningText": {"text": self.joined("reasoning"), **signed}}}
@@ -68,7 +85,7 @@ class _Growing:
         return {"text": self.joined("text")}
 
 
-class BedrockDecoder:
+class BedrockDecoder(StreamDecoder):
     """One stream, as chat completion chunks. Padding and unknown events are dropped."""
 
     __slots__ = (
@@ -76,66 +93,39 @@ class BedrockDecoder:
         "_call",
         "_calls",
         "_claude",
-        "_closed",
         "_details",
         "_finish",
         "_frames",
         "_head",
         "_kept",
-        "ended",
-        "failed",
-        "usage",
+        "_used",
+        "_written",
     )
 
     def __init__(self, call: Call) -> None:
-        self.usage = Usage()
-        self.ended = False
+        super().__init__()
         self._call = call
         self._claude = model_of(call.model).house == "anthropic"
         self._frames = Frames()
-        self.failed: ProviderError | None = None
-        self._closed = False
         self._finish: str | None = None
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
         self._blocks: dict[int, _Growing] = {}
         self._calls = 0
         self._details = 0
         self._kept = 0
+        self._written = 0
+        self._used: dict[str, Any] = {}
 
     @property
     def finished(self) -> bool:
         """Whether a stop reason has been seen."""
         return self._finish is not None
 
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            raise self.failed
-        return b"" if self.ended else self._decoded(self._frames.feed(data))
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return map(self._frame, self._frames.feed(data))
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        self._closed = True
-        return self._usage_chunk() + DONE
-
-    def _decoded(self, frames: Iterable[Frame]) -> bytes:
-        out = []
-        try:
-            for frame in frames:
-                out.append(self._frame(frame))
-                if self.ended:
-                    break
-        except ProviderError as error:
-            self.failed = error
-        except RecursionError:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.")
-        if self.failed is not None and not any(out):
-            raise self.failed
-        return b"".join(out)
+    def _ending(self) -> Iterable[bytes]:
+        yield self._usage_chunk()
 
     def _frame(self, frame: Frame) -> bytes:
         if frame.headers.get(":message-type") in ("exception", "error"):
@@ -155,19 +145,19 @@ class BedrockDecoder:
                 return self._metadata(load_object(frame.payload))
         return b""
 
-    def _block(self, document: dict[str, Any], use: Block) -> _Growing:
+    def _block(self, document: dict[str, Any], begun: Block) -> _Growing:
         """The block that an event is of; a text begins without an event."""
         index = document.get("contentBlockIndex")
         index = index if type(index) is int else -1
         if (growing := self._blocks.get(index)) is None:
-            self._keep(_OF_A_BLOCK)
-            self._blocks[index] = growing = _Growing(use)
+            self._keep(_OF_A_BLOCK + len(dumps(begun)))
+            self._blocks[index] = growing = _Growing(begun, self._written)
         return growing
 
     def _began(self, document: dict[str, Any]) -> bytes:
-        use = mapping(mapping(document.get("start")).get("toolUse"))
-        growing = self._block(document, use)
-        if growing.use is not use or not call_of({"toolUse": use}):
+        begun = mapping(document.get("start"))
+        growing = self._block(document, begun)
+        if growing.begun is not begun or not (use := call_of(begun)):
             return b""
         growing.call, self._calls = self._calls, self._calls + 1
         return self._chunk({"tool_calls": [{"index": growing.call, **tool_call(use, "")}]})
@@ -176,7 +166,10 @@ class BedrockDecoder:
         growing = self._block(document, {})
         delta = mapping(document.get("delta"))
         reasoning = mapping(delta.get("reasoningContent"))
-        out = self._chunk({"content": delta["text"]}) if self._piece(growing, "text", delta.get("text")) else b""
+        out = b""
+        if self._piece(growing, "text", delta.get("text")):
+            self._written += len(delta["text"])
+            out = self._chunk({"content": delta["text"]})
         for name in ("signature", "redactedContent"):
             self._piece(growing, name, reasoning.get(name))
         if self._piece(growing, "reasoning", reasoning.get("text")):
@@ -185,6 +178,10 @@ class BedrockDecoder:
             self._keep(len(dumps(citation)))
             growing.citations.append(citation)
             out += self._chunk({"citations": [citation]})
+        for result in blocks_of(delta.get("toolResult")):
+            self._keep(len(dumps(result)))
+            growing.results.append(result)
+        self._piece(growing, "bytes", mapping(mapping(delta.get("image")).get("source")).get("bytes"))
         return out + self._input(growing, mapping(delta.get("toolUse")).get("input"))
 
     def _input(self, growing: _Growing, piece: Any) -> bytes:
@@ -209,10 +206,14 @@ class BedrockDecoder:
         growing.closed = True
         if growing.use:
             return b"" if "input" in growing.pieces else self._input(growing, "{}")
-        if detail := reasoning_detail(growing.whole(), self._claude):
+        whole = growing.whole()
+        if detail := reasoning_detail(whole, self._claude):
             self._details += 1
             return self._chunk({"reasoning_details": [{**detail, "index": self._details - 1}]})
-        return b""
+        if image := image_of(whole):
+            return self._chunk({"images": [image]})
+        annotations = annotations_of(whole, growing.before)
+        return self._chunk({"annotations": annotations}) if annotations else b""
 
     def _stopped(self, document: dict[str, Any]) -> bytes:
         """Everything that is still open, what a request has to give back, and the finish reason."""
@@ -236,6 +237,7 @@ class BedrockDecoder:
     def _metadata(self, document: dict[str, Any]) -> bytes:
         if found := mapping(document.get("usage")):
             read_usage(found, self.usage)
+            self._used = found
         self.ended = True
         extras = extras_of(document)
         return event(dumps({**self._head, "choices": [], **extras})) if extras else b""
@@ -247,10 +249,18 @@ class BedrockDecoder:
     def _usage_chunk(self) -> bytes:
         if not self._call.wants_usage or self.usage.source != "provider":
             return b""
-        told = usage_object(self.usage, self._call.pricing)
+        told = usage_object(self.usage, self._used, self._call.pricing)
         return event(dumps({**self._head, "choices": [], "usage": told}))
 
     def _keep(self, size: int) -> None:
         self._kept += size
         if self._kept > MAX_KEPT:
             raise ProviderError(Kind.BROKEN, f"The provider's answer is longer than {MAX_KEPT} characters.")
+
+
+def _joined_base64(pieces: list[str]) -> str:
+    """One text out of several, each of which may end in padding."""
+    try:
+        return base64.b64encode(b"".join([base64.b64decode(each, validate=True) for each in pieces])).decode()
+    except (binascii.Error, ValueError):
+        return "".join(pieces)

@@ -13,34 +13,33 @@ https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
 from collections.abc import Mapping
 from typing import Any
 
-from providers.refusal import Tolerance, an_object, refused
+from providers.canonical import OFF, Reasoning, reasoning_of
+from providers.refusal import Tolerance, an_object
 
 from .models import Model
 from .parts import Block
-
-LEAST_BUDGET = 1024
-
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
-_OFF = ("none", "off")
 
 
 def thinking_of(
     document: Mapping[str, Any], model: Model, most: int | None, tolerance: Tolerance
 ) -> tuple[Block, str | None]:
     """`additionalModelRequestFields`, and `outputConfig.effort`. `most`: tokens that the answer may have."""
-    effort, budget = _asked(document, tolerance)
+    asked = reasoning_of(document)
+    if asked.hidden:
+        tolerance.cannot("reasoning.exclude", "what was thought is told there.")
+    effort = asked.effort
     if (own := document.get("thinking")) is not None:
         return _own(own, effort, model, tolerance)
-    if effort is None and budget is None:
+    if effort is None and asked.budget is None:
         return {}, None
     match model.house:
         case "anthropic":
-            return _claude(effort, budget, model, most)
+            return _claude(asked, model, most)
         case "amazon":
             return {"reasoningConfig": _nova(effort)}, None
         case "openai":
-            return {"reasoning_effort": _word(effort or "medium", ("low", "medium", "high"))}, None
-    if effort in _OFF or effort is None:
+            return _openai(effort or "medium", model), None
+    if effort in OFF or effort is None:
         tolerance.cannot("reasoning_effort", "this model's reasoning can be steered by low, medium or high only.")
         return {}, None
     return {}, _effort(effort)
@@ -56,57 +55,33 @@ def _own(own: Any, effort: str | None, model: Model, tolerance: Tolerance) -> tu
     return {"thinking": thinking}, _effort(effort) if effort and model.adaptive else None
 
 
-def _claude(effort: str | None, budget: int | None, model: Model, most: int | None) -> tuple[Block, str | None]:
-    if effort in _OFF:
-        return ({"thinking": {"type": "disabled"}} if model.adaptive else {}), None
-    if budget is None and model.adaptive:
+def _claude(asked: Reasoning, model: Model, most: int | None) -> tuple[Block, str | None]:
+    if asked.effort in OFF:
+        off = {"thinking": {"type": "between_tools" if model.between_tools else "disabled"}}
+        return (off if model.adaptive else {}), None
+    if asked.budget is None and model.adaptive:
         shown = {"display": "summarized"} if model.hides_thinking else {}
-        return {"thinking": {"type": "adaptive", **shown}}, _effort(effort)
-    return {"thinking": {"type": "enabled", "budget_tokens": _budget(effort, budget, most)}}, None
+        return {"thinking": {"type": "adaptive", **shown}}, _effort(asked.effort)
+    return {"thinking": {"type": "enabled", "budget_tokens": asked.tokens(most)}}, None
+
+
+def _openai(effort: str, model: Model) -> Block:
+    """The open models know three words, in a field of their own; the others are asked as by the Responses API."""
+    if model.line == "gpt-oss":
+        return {"reasoning_effort": _word(effort, ("low", "medium", "high"))}
+    return {"reasoning": {"effort": "none" if effort in OFF else effort}}
 
 
 def _nova(effort: str | None) -> Block:
-    if effort in _OFF:
+    if effort in OFF:
         return {"type": "disabled"}
     return {"type": "enabled", "maxReasoningEffort": _word(effort or "medium", ("low", "medium", "high"))}
 
 
-def _asked(document: Mapping[str, Any], tolerance: Tolerance) -> tuple[str | None, int | None]:
-    """The effort, and the budget in tokens."""
-    reasoning = an_object(document.get("reasoning") or {}, "reasoning")
-    if reasoning.get("exclude"):
-        tolerance.cannot("reasoning.exclude", "what was thought is told there.")
-    budget = reasoning.get("max_tokens")
-    if budget is not None:
-        a_count(budget, "reasoning.max_tokens")
-    effort = document.get("reasoning_effort") or reasoning.get("effort")
-    if effort is None and budget is None and isinstance(reasoning.get("enabled"), bool):
-        effort = "medium" if reasoning["enabled"] else "none"
-    if effort is not None and (not isinstance(effort, str) or effort not in (*_BUDGETS, *_OFF)):
-        raise refused("reasoning_effort", f"must be none, {', '.join(_BUDGETS)}.")
-    return effort, budget
-
-
-def a_count(value: Any, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise refused(field, "must be a number of tokens.")
-    return value
-
-
 def _effort(effort: str | None) -> str | None:
-    return None if effort in _OFF else "low" if effort == "minimal" else effort
+    return None if effort in OFF else "low" if effort == "minimal" else effort
 
 
 def _word(effort: str, words: tuple[str, ...]) -> str:
     """The nearest of the three words that are known."""
-    return effort if effort in words else "low" if effort in ("minimal", *_OFF) else "high"
-
-
-def _budget(effort: str | None, budget: int | None, most: int | None) -> int:
-    """The budget is spent from the answer's own bound, so half of that has to be left."""
-    if budget is not None:
-        return max(budget, LEAST_BUDGET)
-    if most is not None and most <= LEAST_BUDGET:
-        raise refused("reasoning_effort", f"needs a max_tokens of more than {LEAST_BUDGET} on this model.")
-    asked = _BUDGETS[effort or "medium"]
-    return asked if most is None else min(asked, max(LEAST_BUDGET, most // 2))
+    return effort if effort in words else "low" if effort in ("minimal", *OFF) else "high"

@@ -12,6 +12,7 @@ https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use
 from collections.abc import Mapping
 from typing import Any
 
+from providers.canonical import check_tool
 from providers.refusal import Tolerance, a_list, a_string, an_object, refused
 
 from .models import Model
@@ -74,9 +75,8 @@ def _tools(value: Any, tolerance: Tolerance) -> list[Block]:
 
 def _function(tool: Mapping[str, Any], field: str, tolerance: Tolerance) -> list[Block]:
     function = an_object(tool.get("function"), f"{field}.function")
-    for name, value in function.items():
-        if name not in _FIELDS and value is not None:
-            tolerance.cannot(f"{field}.function.{name}", "has no place in a tool.")
+    check_tool(function, f"{field}.function", _FIELDS, tolerance)
+    check_tool(tool, field, ("type", "function", "cache_control"), tolerance)
     parameters = function.get("parameters")
     spec: Block = {
         "name": a_string(function.get("name"), f"{field}.function.name"),

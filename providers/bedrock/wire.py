@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from providers.contract import Call, Decoded, Kind, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, WireRequest
 from providers.document import dumps, load_object
 from providers.refusal import refused
 
@@ -49,7 +49,7 @@ class BedrockWire:
         except RecursionError:
             raise refused("messages", "is nested too deeply.") from None
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         try:
             return _decoded(document, call)
@@ -87,6 +87,6 @@ def _decoded(document: dict[str, Any], call: Call) -> Decoded:
     decoded = Decoded(b"")
     if found := mapping(document.get("usage")):
         read_usage(found, decoded.usage)
-        told["usage"] = usage_object(decoded.usage, call.pricing)
+        told["usage"] = usage_object(decoded.usage, found, call.pricing)
     decoded.body = dumps(told)
     return decoded

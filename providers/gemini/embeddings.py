@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from providers import embeddings
-from providers.contract import Call, Decoded, Decoder, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, Decoder, ProviderError, WireRequest
 from providers.document import load_object
 from providers.embeddings import Asked
 from providers.refusal import refused
@@ -42,7 +42,7 @@ class GeminiEmbeddings:
         method, body = _vertex(name, asked) if self.vertex else ("batchEmbedContents", _batch(name, asked))
         return embeddings.asking(f"/models/{quote(name, safe='@')}:{method}", body, ESCAPES[0])
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         document = load_object(body)
         if document.get("error"):
             raise faults.from_document(document)

@@ -8,62 +8,35 @@ Source: https://ai.google.dev/api/generate-content#method:-models.streamgenerate
 
 from collections.abc import Iterable
 
-from providers.contract import Call, Kind, ProviderError, Usage
-from providers.document import load_object, loads
-from providers.sse import DONE, Event, Splitter, event
+from providers.contract import Call
+from providers.document import load_object
+from providers.sse import Splitter, event
+from providers.streaming import StreamDecoder
 
 from .answer import Reader, encoded
 from .candidate import Document
 
 
-class GeminiDecoder:
+class GeminiDecoder(StreamDecoder):
     """One stream. `ended` is never set: nothing says that no more will follow but the end of the connection."""
 
-    __slots__ = ("_closed", "_reader", "_splitter", "ended", "failed", "usage")
+    __slots__ = ("_reader", "_splitter")
 
     def __init__(self, call: Call) -> None:
         self._reader = Reader(call)
         self._splitter = Splitter()
-        self.failed: ProviderError | None = None
-        self._closed = False
-        self.usage: Usage = self._reader.usage
-        self.ended = False
+        super().__init__(self._reader.usage)
 
     @property
     def finished(self) -> bool:
         """Whether every candidate that was begun has its finish reason, or the prompt was blocked."""
         return self._reader.finished
 
-    def feed(self, data: bytes) -> bytes:
-        if self.failed is not None:
-            raise self.failed
-        return b"" if self._closed else self._decoded(self._splitter.feed(data))
+    def _read(self, data: bytes) -> Iterable[bytes]:
+        return (chunk for each in self._splitter.feed(data) for chunk in self._chunks(each.data))
 
-    def close(self) -> bytes:
-        if self._closed:
-            return b""
-        out = b""
-        if self.failed is None:
-            out = self._decoded(each for each in self._splitter.rest() if _is_whole(each.data))
-        if self.failed is None and not self.finished:
-            self.failed = ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.")
-        if self.failed is not None:
-            raise self.failed
-        out += b"".join(self._ending())
-        self._closed = True
-        return out + DONE
-
-    def _decoded(self, events: Iterable[Event]) -> bytes:
-        out = []
-        try:
-            for each in events:
-                for chunk in self._chunks(each.data):
-                    out.append(chunk)
-        except ProviderError as error:
-            self.failed = error
-            if not out:
-                raise
-        return b"".join(out)
+    def _rest(self) -> Iterable[bytes]:
+        return (chunk for each in self._splitter.rest() for chunk in self._chunks(each.data))
 
     def _chunks(self, data: bytes) -> Iterable[bytes]:
         if data.strip() in (b"", b"[DONE]"):
@@ -93,11 +66,3 @@ class GeminiDecoder:
 def _choice(index: int, delta: Document, logprobs: Document | None) -> Document:
     choice: Document = {"index": index, "delta": delta, "finish_reason": None}
     return {**choice, "logprobs": logprobs} if logprobs else choice
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether an event without its blank line was meant so, and not cut."""
-    try:
-        return loads(data) is not None
-    except ValueError:
-        return False

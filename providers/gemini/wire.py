@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from providers.contract import Call, Decoded, ProviderError, WireRequest
+from providers.contract import NO_HEADERS, Call, Decoded, ProviderError, WireRequest
 from providers.document import dumps
 from providers.refusal import refused
 
@@ -41,7 +41,7 @@ class GeminiWire:
         """The URLs whose files the request needs in `call.fetched`, each with the field that it stands in."""
         return translated(call, buckets=self.buckets)[1] if holds_media(call.document) else {}
 
-    def response(self, call: Call, body: bytes) -> Decoded:
+    def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
         return answer.response(call, body)
 
     def stream(self, call: Call) -> GeminiDecoder:

@@ -14,7 +14,11 @@ def _header(name: str, value: str) -> bytes:
 
 def raw_frame(headers: dict[str, str], payload: bytes) -> bytes:
     """One frame, with both of its checksums."""
-    head = b"".join(_header(name, value) for name, value in headers.items())
+    return sealed(b"".join(_header(name, value) for name, value in headers.items()), payload)
+
+
+def sealed(head: bytes, payload: bytes) -> bytes:
+    """A frame of any head, with checksums that fit."""
     prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))
     prelude += struct.pack(">I", crc32(prelude))
     message = prelude + head + payload

@@ -1,5 +1,7 @@
 """What Claude answers in one piece, in OpenAI's words."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -104,6 +106,22 @@ def test_citations_are_annotations_and_blocks_that_have_no_form_are_carried() ->
     assert "tool_calls" not in message
 
 
+def test_an_empty_text_is_nothing_to_give_back() -> None:
+    """Requests with one are refused."""
+    assert "anthropic" not in choice(text("a"), USE, text(""))["message"]
+    assert choice(SEARCH, FOUND, text("\n"), USE)["message"]["anthropic"]["content"] == [SEARCH, FOUND, USE]
+
+
+def test_what_the_provider_says_beside_the_answer_rides_along() -> None:
+    """Under its name; the usage's own words in the usage."""
+    edits = {"applied_edits": []}
+    beside = {"container": {"id": "c_1"}, "context_management": edits, "stop_sequence": None, "novel": 1}
+    usage = {"input_tokens": 1, "output_tokens": 1, "service_tier": "priority", "inference_geo": "us"}
+    document = orjson.loads(WIRE.response(call(), answer(text("x"), usage=usage, **beside)).body)
+    assert document["anthropic"] == {"container": {"id": "c_1"}, "context_management": edits}
+    assert (document["usage"]["service_tier"], document["usage"]["inference_geo"]) == ("priority", "us")
+
+
 def test_an_answer_by_tool_is_the_content() -> None:
     """Where an older model was made to call one, for lack of schemas."""
     made = call("claude-3-5-haiku", document=BY_TOOL)
@@ -122,6 +140,29 @@ def test_reasoning_is_part_of_the_output_and_the_cost_is_told() -> None:
     told = orjson.loads(decoded.body)["usage"]
     assert told["cost"] == 0.000031
     assert told["server_tool_use"] == {"web_search_requests": 1}
+
+
+ITERATIONS = [
+    {"type": "compaction", "input_tokens": 100, "cache_creation_input_tokens": 55_000, "output_tokens": 80},
+    {"type": "message", "input_tokens": 180, "output_tokens": 8},
+    {"type": "advisor_message", "input_tokens": 20, "cache_read_input_tokens": 7, "output_tokens": 2},
+]
+
+
+def test_what_was_sampled_beside_the_answer_is_counted() -> None:
+    """A summary of the context costs more than the answer, and is not in the counts of the usage object."""
+    found = {"input_tokens": 180, "output_tokens": 8, "iterations": ITERATIONS}
+    decoded = WIRE.response(call(), answer(text("x"), usage=found))
+    assert decoded.usage == Usage(55_307, 7, 55_000, 90, source="provider")
+    told = orjson.loads(decoded.body)["usage"]
+    assert (told["prompt_tokens"], told["iterations"]) == (55_307, ITERATIONS)
+
+
+@pytest.mark.parametrize("iterations", [3, [], [3], [{"type": []}], [{"type": "compaction", "input_tokens": -1}]])
+def test_iterations_that_are_none_count_nothing(iterations: Any) -> None:
+    """Whatever stands there."""
+    found = {"input_tokens": 1, "output_tokens": 1, "iterations": iterations}
+    assert WIRE.response(call(), answer(text("x"), usage=found)).usage.input_tokens == 1
 
 
 def test_no_usage_is_invented() -> None:
@@ -161,6 +202,9 @@ def test_an_error_inside_a_200_is_an_error() -> None:
             Kind.CONTEXT_LENGTH,
         ),
         (400, "invalid_request_error", "Your credit balance is too low to access the API", Kind.QUOTA),
+        (400, "invalid_request_error", "You have reached your specified API usage limits.", Kind.QUOTA),
+        (400, "invalid_request_error", "This organization has been disabled.", Kind.CREDENTIALS),
+        (429, "rate_limit_error", "Extra usage is required for long context requests.", Kind.QUOTA),
         (401, "authentication_error", "invalid x-api-key", Kind.CREDENTIALS),
         (402, "billing_error", "Payment required", Kind.QUOTA),
         (403, "permission_error", "Not allowed", Kind.CREDENTIALS),

@@ -138,6 +138,15 @@ def test_random_bytes_are_refused(parts: list[bytes]) -> None:
     assert (out, bool(error)) == (b"", True)
 
 
+@CALM
+@given(st.integers(300, 599), st.one_of(st.binary(max_size=60), st.just(answer()), st.just(b"[" * 100_000)))
+def test_any_refusal_has_a_meaning(status: int, body: bytes) -> None:
+    """A provider that is down, or a proxy before it, answers anything."""
+    error = WIRE.error(status, {"retry-after": "soon"}, body)
+    assert (error.status, error.retry_after) == (status, None)
+    assert error.message
+
+
 @pytest.mark.parametrize("depth", [300, 900, 100_000])
 def test_an_answer_that_is_nested_too_deeply_is_an_answer_or_broken(depth: int) -> None:
     """Whatever a JSON library makes of it."""

@@ -7,6 +7,7 @@ import pytest
 from tests.providers.anthropic_asking import (
     ASK,
     CALL,
+    NEW,
     PIXEL,
     USED,
     WEATHER,
@@ -15,6 +16,7 @@ from tests.providers.anthropic_asking import (
     refused,
     result,
     sent,
+    source,
     text,
 )
 
@@ -40,6 +42,48 @@ def test_empty_texts_are_left_out() -> None:
     body = sent(ASK, {"role": "assistant", "content": "", "tool_calls": [CALL]}, result("1", "toolu_1"))
     assert body["messages"][1]["content"] == [USED]
     assert [turn["role"] for turn in sent(ASK, {"role": "assistant", "content": None}, ASK)["messages"]] == ["user"]
+
+
+def test_white_space_alone_is_no_text() -> None:
+    """It would be refused; beside words it is left as it is."""
+    said = {"role": "user", "content": ["\n", text(" "), text(" a ")]}
+    assert blocks(said) == [text(" a ")]
+    assert blocks(ASK, {"role": "assistant", "content": " \n"}, ASK) == [text("hi"), text("hi")]
+
+
+def test_a_result_without_a_word_is_a_result() -> None:
+    """Commands often say nothing."""
+    said = {"role": "assistant", "tool_calls": [CALL]}
+    (made,) = sent(ASK, said, result("", "toolu_1"))["messages"][2]["content"]
+    assert made == {"type": "tool_result", "tool_use_id": "toolu_1", "content": ""}
+
+
+def test_system_text_stays_between_a_question_and_its_answer_where_it_may() -> None:
+    """What was cached before it stays cached, and it holds from there on."""
+    first, rule, said = ({"role": role, "content": role[0]} for role in ("system", "developer", "assistant"))
+    talk = [first, ASK, rule, said, ASK, rule, rule]
+    assert [turn["role"] for turn in sent(*talk, model=NEW)["messages"]] == ["user", "assistant", "user"]
+    body = sent(*talk, model="claude-opus-4-8")
+    assert [turn["role"] for turn in body["messages"]] == ["user", "system", "assistant", "user", "system"]
+    assert (body["system"], body["messages"][1]["content"]) == ([text("s")], [text("d")])
+    assert body["messages"][4]["content"] == [text("d"), text("d")]
+
+
+def test_system_text_elsewhere_is_joined_apart() -> None:
+    """Behind an answer, or before a further question, the provider refuses it."""
+    rule = {"role": "system", "content": "R"}
+    for messages in ([rule, ASK], [ASK, rule, ASK], [ASK, {"role": "assistant", "content": "a"}, rule, ASK]):
+        body = sent(*messages, model="claude-opus-4-8")
+        assert body["system"] == [text("R")]
+        assert "system" not in [turn["role"] for turn in body["messages"]]
+
+
+def test_only_text_stands_in_a_system_message() -> None:
+    """The provider would refuse anything else in words about a field that the caller never wrote."""
+    for role in ("system", "developer"):
+        message = {"role": role, "content": [image("https://a.example/b.png"), "S"]}
+        assert refused(message).param == "messages[0].content"
+        assert sent(message, ASK, anthropic={"lenient": True})["system"] == [text("S")]
 
 
 def test_results_of_tools_come_first_in_the_next_turn() -> None:
@@ -102,6 +146,18 @@ def test_blocks_that_an_answer_carried_are_given_back_as_they_were() -> None:
     assert sent(ASK, said)["messages"][1]["content"] == carried
 
 
+def test_an_answer_of_another_provider_goes_on_here() -> None:
+    """What only its own provider understands in it is left out; the fields of OpenAI say the rest."""
+    own = {"bedrock": {"content": [{"text": "b"}]}, "gemini": {"parts": [{}]}, "citations": [{}], "parsed": {"a": 1}}
+    assert sent(ASK, {"role": "assistant", "content": "a", **own})["messages"][1]["content"] == [text("a")]
+
+
+def test_thinking_blocks_of_an_odd_type_are_left_out() -> None:
+    """Whatever stands there."""
+    said = {"role": "assistant", "content": "a", "thinking_blocks": [{"type": []}, {"type": "thinking"}]}
+    assert sent(ASK, said)["messages"][1]["content"] == [{"type": "thinking"}, text("a")]
+
+
 def test_a_refusal_that_was_said_is_text() -> None:
     """It is what the assistant answered."""
     assert sent(ASK, {"role": "assistant", "refusal": "No"})["messages"][1]["content"] == [text("No")]
@@ -117,6 +173,7 @@ def test_a_refusal_that_was_said_is_text() -> None:
         ({"role": "tool", "content": "x"}, "messages[0].tool_call_id"),
         ({"role": "user", "content": {"a": 1}}, "messages[0].content"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0]"),
+        ({"role": "user", "content": [{"type": []}]}, "messages[0].content[0]"),
         ("text", "messages[0]"),
     ],
 )
@@ -168,6 +225,17 @@ def test_a_file_is_a_document() -> None:
     found = blocks({"role": "user", "content": [{"type": "file", "file": file} for file in files]})
     assert [block["source"] for block in found] == sources
     assert [block.get("title") for block in found] == ["a.pdf", *[None] * 5]
+
+
+def test_a_file_is_what_it_holds_not_what_its_part_is_called() -> None:
+    """Clients send PDFs as images, and images as files."""
+    pdf, png = f"data:application/pdf;base64,{PIXEL}", f"data:image/png;base64,{PIXEL}"
+    files = [{"type": "file", "file": {"file_data": each}} for each in (png, "https://a.example/b.PNG?c=d")]
+    assert blocks({"role": "user", "content": [image(pdf), *files]}) == [
+        {"type": "document", "source": source("application/pdf", PIXEL)},
+        {"type": "image", "source": source("image/png", PIXEL)},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/b.PNG?c=d"}},
+    ]
 
 
 @pytest.mark.parametrize("data", ["data:video/mp4;base64,x", "data:text/plain;base64,@@@", None])

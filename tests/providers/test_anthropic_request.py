@@ -101,7 +101,6 @@ def test_what_asks_for_nothing_is_dropped(fields: Mapping[str, Any]) -> None:
         ("functions", [{"name": "f"}]),
         ("temperature", 1.5),
         ("service_tier", "flex"),
-        ("web_search_options", {"search_context_size": "low"}),
         ("something_new", "x"),
         ("response_format", {"type": "grammar"}),
     ],
@@ -174,6 +173,39 @@ def test_a_choice_without_tools_is_none() -> None:
 def test_another_choice_is_refused(fields: dict[str, Any]) -> None:
     """By name."""
     assert refused(tools=[WEATHER], **fields).param == "tool_choice"
+
+
+def test_a_function_may_say_what_only_claude_understands() -> None:
+    """Within it or beside it, as clients write it; anything else is refused by name."""
+    own = {"defer_loading": True, "allowed_callers": ["direct"], "input_examples": [{"a": 1}]}
+    for tool in ({**WEATHER, **own}, {**WEATHER, "function": {**WEATHER["function"], **own}}):
+        (made,) = sent(tools=[tool])["tools"]
+        assert {name: made[name] for name in own} == own
+    assert refused(tools=[{**WEATHER, "novel": 1}]).param == "tools[0].novel"
+    assert "novel" not in sent(tools=[{**WEATHER, "novel": 1}], anthropic={"lenient": True})["tools"][0]
+
+
+@pytest.mark.parametrize("options", [{}, {"search_context_size": "medium"}])
+def test_a_search_of_the_web_is_the_providers_tool(options: dict[str, Any]) -> None:
+    """An empty object asks for it, too."""
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert sent(web_search_options=options)["tools"] == [search]
+    where = {"type": "approximate", "approximate": {"city": "Ulm", "country": "DE"}}
+    (made,) = sent(web_search_options={**options, "user_location": where})["tools"]
+    assert made["user_location"] == {"type": "approximate", "city": "Ulm", "country": "DE"}
+
+
+def test_how_much_a_search_reads_cannot_be_said() -> None:
+    """So it is refused by name."""
+    asked = {"search_context_size": "low"}
+    assert refused(web_search_options=asked).param == "web_search_options.search_context_size"
+    assert len(sent(web_search_options=asked, anthropic={"lenient": True})["tools"]) == 1
+
+
+@pytest.mark.parametrize("beta", ["", "a b", "a\r\nx-api-key: k", "ü", "a,b", 1, None])
+def test_a_beta_is_a_name(beta: Any) -> None:
+    """It becomes part of a header, and nothing else may."""
+    assert refused(anthropic={"betas": [beta]}).param == "anthropic.betas"
 
 
 def test_a_custom_tool_is_refused() -> None:

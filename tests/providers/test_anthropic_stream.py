@@ -18,6 +18,7 @@ from tests.providers.anthropic_answers import (
     STOP,
     THOUGHT,
     TOLD,
+    USAGE,
     USE,
     WIRE,
     block,
@@ -96,6 +97,15 @@ def test_later_counts_replace_earlier_ones() -> None:
     assert (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == (37, 5, 9)
 
 
+def test_what_was_sampled_beside_the_answer_is_counted_once() -> None:
+    """However often the usage is told."""
+    beside = [{"type": "compaction", "input_tokens": 100, "output_tokens": 80}]
+    usage = {"input_tokens": 10, "output_tokens": 7, "iterations": beside}
+    last = sse({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
+    read = decode(START, streamed(0, text("x")), last, last, STOP)[1]
+    assert (read.input_tokens, read.output_tokens) == (117, 87)
+
+
 def test_the_usage_of_a_stream_that_breaks_is_not_the_providers() -> None:
     """What it had counted at the start is no bill: it is to be estimated."""
     decoder = WIRE.stream(call(stream=True))
@@ -134,7 +144,76 @@ def test_what_is_not_known_yet_is_left_out() -> None:
     odd = sse({"type": "news"}) + block(0, {"type": "novel"}, {"type": "novel_delta", "x": 1})
     found = gathered(decode(START, odd, streamed(1, text("x")), delta(), STOP)[0])
     assert found["message"]["content"] == "x"
-    assert found["message"]["anthropic"]["content"][0] == {"type": "novel"}
+    assert found["message"]["anthropic"]["content"][0] == {"type": "novel", "x": 1}
+
+
+def test_a_novel_block_grows_by_deltas_that_are_as_novel() -> None:
+    """It has to be given back whole: a summary of what was compacted comes so."""
+    begun = {"type": "compaction", "content": None}
+    grown = [{"type": "compaction_delta", "content": each, "sealed": {"n": 1}} for each in ("Sum", "mary")]
+    found = gathered(decode(START, block(0, begun, *grown), streamed(1, text("x")), delta("compaction"), STOP)[0])
+    summary = {"type": "compaction", "content": "Summary", "sealed": {"n": 1}}
+    assert found["message"]["anthropic"]["content"] == [summary, text("x")]
+    assert found["finish_reason"] == "stop"
+
+
+def test_a_known_block_takes_no_novel_delta() -> None:
+    """What is given back of it must be what the API knows."""
+    parts = [
+        block(0, text(""), {"type": "text_delta", "text": "x"}, {"type": "novel_delta", "ms": 1}),
+        streamed(1, SEARCH),
+    ]
+    found = gathered(decode(START, *parts, delta(), STOP)[0])
+    assert found["message"]["anthropic"]["content"] == [text("x"), SEARCH]
+
+
+def test_an_answer_may_begin_with_what_is_there_already() -> None:
+    """Blocks in its first event, and the stop reason, too: code that ran on calls a tool at once."""
+    blocks = [FOUND, text("x"), {**USE, "caller": {"type": "code_execution_20250825", "tool_id": "s"}}]
+    message = {"id": "m", "content": blocks, "stop_reason": "tool_use", "container": {"id": "c_1"}, "usage": USAGE}
+    out, usage = decode(sse({"type": "message_start", "message": message}), STOP)
+    assert (usage.output_tokens, usage.source) == (7, "provider")
+    found = gathered(out)
+    assert (found["message"]["content"], found["finish_reason"]) == ("x", "tool_calls")
+    assert found["message"]["tool_calls"][0]["function"]["arguments"] == '{"town":"Ulm"}'
+    assert found["message"]["anthropic"]["content"] == blocks
+    assert {"container": {"id": "c_1"}} in [each.get("anthropic") for each in chunks(out)]
+
+
+def test_what_follows_blocks_that_were_there_has_indexes_of_its_own() -> None:
+    """They are counted from 0."""
+    start = sse({"type": "message_start", "message": {"content": [text("a")]}})
+    assert gathered(decode(start, streamed(0, text("b")), delta(), STOP)[0])["message"]["content"] == "ab"
+
+
+def test_an_answer_that_begins_twice_begins_once() -> None:
+    """Some proxies repeat the first event."""
+    again = START.replace(b'"input_tokens":10', b'"input_tokens":99')
+    out, usage = decode(START, again, streamed(0, text("x")), delta(), STOP)
+    assert [each for chunk in chunks(out) for each in chunk["choices"] if "role" in each["delta"]][1:] == []
+    assert (gathered(out)["message"]["content"], usage.input_tokens, usage.output_tokens) == ("x", 17, 7)
+
+
+def test_what_the_provider_says_beside_the_answer_comes_at_its_end() -> None:
+    """A container is needed for the next request; what was edited away, the caller has asked for."""
+    edits = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 1}]}
+    end = {"stop_reason": "stop_sequence", "stop_sequence": "END", "container": {"id": "c_2"}}
+    last = sse({"type": "message_delta", "delta": end, "usage": {"output_tokens": 1}, "context_management": edits})
+    out, _ = decode(START, streamed(0, text("x")), last, STOP)
+    (told,) = [each["anthropic"] for each in chunks(out) if "anthropic" in each]
+    assert told == {"container": {"id": "c_2"}, "context_management": edits, "stop_sequence": "END"}
+
+
+def test_the_usage_keeps_what_the_first_event_alone_says() -> None:
+    """For how long was cached stands there, and nowhere else."""
+    cached = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 2}
+    start = sse({"type": "message_start", "message": {"usage": {**USAGE, "cache_creation": cached}}})
+    usage = {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}, "iterations": [{"type": "message"}]}
+    last = sse({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
+    told = chunks(decode(start, streamed(0, text("x")), last, STOP)[0])[-1]["usage"]
+    assert told["cache_creation"] == cached
+    assert told["server_tool_use"] == {"web_search_requests": 1}
+    assert told["iterations"] == [{"type": "message"}]
 
 
 def test_after_the_terminator_nothing_counts() -> None:

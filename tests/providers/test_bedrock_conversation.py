@@ -1,12 +1,9 @@
 """How a conversation is told to Bedrock."""
 
-import json
-from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from providers.bedrock import BedrockWire
 from providers.contract import Call
@@ -17,7 +14,6 @@ from tests.providers.bedrock_asking import (
     PNG,
     POINT,
     RESULT,
-    TOOLS,
     USER,
     parts,
     refused,
@@ -100,6 +96,19 @@ def test_thinking_is_given_back_with_its_signature() -> None:
     ]
 
 
+def test_thinking_blocks_of_litellm_are_understood() -> None:
+    """They are a Claude's; to another model they are nobody's."""
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "QUJD"},
+        {"type": []},
+    ]
+    said = {"role": "assistant", "content": "a", "thinking_blocks": blocks}
+    signed = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}
+    assert turns(USER, said)[1][1] == [signed, {"reasoningContent": {"redactedContent": "QUJD"}}, {"text": "a"}]
+    assert turns(USER, said, model="us.deepseek.r1-v1:0")[1][1] == [{"text": "a"}]
+
+
 def test_unsigned_reasoning_is_left_out() -> None:
     """Models refuse it; and a message of reasoning alone, too."""
     details = [{"type": "reasoning.text", "text": "hm"}]
@@ -118,6 +127,65 @@ def test_blocks_that_an_answer_carried_are_sent_as_they_were() -> None:
     ]
     told = {"role": "assistant", "content": "ab", "bedrock": {"content": content}}
     assert turns(USER, told)[1] == ("assistant", content)
+
+
+def test_a_result_may_say_that_it_is_an_error() -> None:
+    """In a field that OpenAI has not, and other clients use."""
+    (made,) = turns(USER, CALLED, {**RESULT, "is_error": True})[2][1]
+    assert made["toolResult"]["status"] == "error"
+
+
+def test_ids_with_dots_and_colons_are_left_to_who_makes_them() -> None:
+    """Kimi's ids hold both; a Claude allows neither."""
+    odd = "functions.f:0"
+    said = {**CALLED, "tool_calls": [{**CALLED["tool_calls"][0], "id": odd}]}
+    for model, made in (("moonshot.kimi-k2-thinking", odd), (CLAUDE, "functions_f_0"), ("arn:x/y", "functions_f_0")):
+        (_, _), (_, [use]), (_, [result]) = turns(USER, said, {**RESULT, "tool_call_id": odd}, model=model)
+        assert (use["toolUse"]["toolUseId"], result["toolResult"]["toolUseId"]) == (made, made)
+
+
+def test_white_space_alone_is_no_text() -> None:
+    """It would be refused; a user who says nothing keeps the turn, so that the provider can say so."""
+    assert parts("\n", {"type": "text", "text": " "}, "a ") == [{"text": "a "}]
+    assert turns(USER, {"role": "assistant", "content": "\n"}, USER) == [("user", [{"text": "hi"}, {"text": "hi"}])]
+    assert turns(USER, {"role": "assistant", "content": "a"}, {"role": "user", "content": " "})[2] == ("user", [])
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}, "messages[0].content"),
+        ({**RESULT, "content": [{"type": "input_audio", "input_audio": {"data": "QUJD", "format": "mp3"}}]},
+         "messages[0].content"),
+    ],
+)  # fmt: skip
+def test_what_cannot_stand_in_its_place_is_refused(message: dict[str, Any], field: str) -> None:
+    """There the provider would refuse it in words about a field that the caller never wrote."""
+    assert refused(message) == field
+    assert b"bytes" not in orjson.dumps(sent(message, bedrock={"lenient": True}))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "name"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:application/pdf;base64,QUJD"}}, "document", "pdf"),
+        ({"type": "file", "file": {"file_data": "data:image/webp;base64,QUJD"}}, "image", "webp"),
+        ({"type": "file", "file": {"file_data": "data:video/mp4;base64,QUJD"}}, "video", "mp4"),
+        ({"type": "file", "file": {"file_data": "data:audio/mpeg;base64,QUJD"}}, "audio", "mp3"),
+        ({"type": "file", "file": {"file_data": "data:application/json;base64,QUJD"}}, "document", "txt"),
+        ({"type": "file", "file": {"file_data": "data:text/x-python;base64,QUJD"}}, "document", "txt"),
+    ],
+)
+def test_a_file_is_what_it_holds_not_what_its_part_is_called(part: dict[str, Any], kind: str, name: str) -> None:
+    """Clients send PDFs as images, and images as files; any text can be read."""
+    (made,) = parts(part)
+    assert made[kind]["format"] == name
+
+
+def test_an_answer_of_another_provider_goes_on_here() -> None:
+    """What only its own provider understands in it is left out; the fields of OpenAI say the rest."""
+    own = {"anthropic": {"content": [{"type": "text"}]}, "gemini": {"parts": [{}]}, "parsed": {"a": 1}}
+    assert turns(USER, {"role": "assistant", "content": "a", **own})[1] == ("assistant", [{"text": "a"}])
 
 
 @pytest.mark.parametrize(
@@ -198,67 +266,3 @@ def test_objects_in_s3_are_refused(inside: bool) -> None:
     assert refused(USER, bedrock={"messages": [{"role": "user", "content": [image]}]}) == "messages"
     made = BedrockWire(s3=True).request(Call(CLAUDE, {"messages": [asked]}))
     assert b"s3Location" in made.body
-
-
-# --- any conversation -------------------------------------------------------------------------------------------
-
-TEXT = st.text(min_size=1, max_size=8)
-USERS = st.lists(
-    TEXT.map(lambda text: {"type": "text", "text": text}) | st.just({"type": "image_url", "image_url": {"url": PNG}}),
-    min_size=1,
-    max_size=3,
-).map(lambda content: [{"role": "user", "content": content}])
-CALLS = st.lists(st.dictionaries(TEXT, st.integers(-9, 9) | TEXT, max_size=2), min_size=1, max_size=3)
-
-
-@st.composite
-def exchanges(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A question and an answer, by way of tools or at once."""
-    asked = draw(USERS)
-    number = draw(st.integers(0, 10**6))
-    loop: list[dict[str, Any]] = []
-    if draw(st.booleans()):
-        inputs = draw(CALLS)
-        ids = [f"t{number}_{index}" for index in range(len(inputs))]
-        functions = [{"name": "f", "arguments": json.dumps(each)} for each in inputs]
-        calls = [{"id": i, "type": "function", "function": f} for i, f in zip(ids, functions, strict=True)]
-        results = [{"role": "tool", "tool_call_id": each, "content": draw(TEXT)} for each in ids]
-        loop = [{"role": "assistant", "content": None, "tool_calls": calls}, *draw(st.permutations(results))]
-    return [*asked, *loop, {"role": "assistant", "content": draw(TEXT)}]
-
-
-@given(talk=st.lists(exchanges(), min_size=1, max_size=3))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_conversation_loses_anything(talk: list[list[dict[str, Any]]]) -> None:
-    """Each text, picture, call and result comes out of what botocore's model accepts, in order."""
-    messages = [message for exchange in talk for message in exchange]
-    body = sent(*messages, tools=TOOLS)
-    assert _told(body["messages"]) == _meant(messages)
-    roles = [turn["role"] for turn in body["messages"]]
-    assert all(first != second for first, second in pairwise(roles))
-
-
-def _meant(messages: list[dict[str, Any]]) -> list[Any]:
-    found: list[Any] = []
-    for message in messages:
-        if message["role"] == "tool":
-            found.append(["result", message["tool_call_id"], message["content"]])
-            continue
-        content = message["content"] or []
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            found.append(part.get("text") or "png")
-        for call in message.get("tool_calls", ()):
-            found.append([call["id"], json.loads(call["function"]["arguments"])])
-    return found
-
-
-def _told(made: list[dict[str, Any]]) -> list[Any]:
-    found: list[Any] = []
-    for block in (block for turn in made for block in turn["content"]):
-        if "toolUse" in block:
-            found.append([block["toolUse"]["toolUseId"], block["toolUse"]["input"]])
-        elif "toolResult" in block:
-            found.append(["result", block["toolResult"]["toolUseId"], block["toolResult"]["content"][0]["text"]])
-        else:
-            found.append(block.get("text") or block["image"]["format"])
-    return found

@@ -187,6 +187,8 @@ def test_one_call_at_a_time_is_a_claudes() -> None:
         (NOVA, {"reasoning_effort": "xhigh"},
          {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}, None),
         ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, None),
+        ("us.openai.gpt-5.2", {"reasoning_effort": "minimal"}, {"reasoning": {"effort": "minimal"}}, None),
+        ("us.openai.gpt-5.2", {"reasoning": {"enabled": False}}, {"reasoning": {"effort": "none"}}, None),
         ("qwen.qwen3-32b-v1:0", {"reasoning_effort": "medium"}, None, "medium"),
     ],
 )  # fmt: skip
@@ -197,6 +199,20 @@ def test_each_house_is_told_in_its_words_how_to_think(
     body = sent(model=model, **fields)
     assert body.get("additionalModelRequestFields") == beside
     assert body.get("outputConfig", {}).get("effort") == effort
+
+
+def test_a_claude_that_always_plans_is_told_so_in_its_word() -> None:
+    """Sonnet refuses `disabled` from 5.5 on."""
+    fields = sent(model="us.anthropic.claude-sonnet-5-5-v1", reasoning_effort="none")["additionalModelRequestFields"]
+    assert fields == {"thinking": {"type": "between_tools"}}
+
+
+@pytest.mark.parametrize("fields", [{"web_search_options": {}}, {"tools": [{**TOOLS[0], "defer_loading": True}]}])
+def test_nothing_beside_what_is_known_is_dropped(fields: dict[str, Any]) -> None:
+    """An empty object may ask for something, and a tool may say more than its function."""
+    (name,) = fields
+    assert str(refused(**fields)).startswith(name)
+    assert sent(**fields, bedrock={"lenient": True})
 
 
 def test_a_thought_must_leave_room_for_an_answer() -> None:

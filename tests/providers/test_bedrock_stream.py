@@ -1,5 +1,6 @@
 """The decoder of Bedrock's streams."""
 
+import base64
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from tests.providers.bedrock_frames import (
     frame,
     metadata,
     raw_frame,
+    sealed,
     stop,
     tool,
 )
@@ -137,6 +139,71 @@ def test_a_tool_of_the_provider_is_not_the_callers() -> None:
     assert chunks(out)[-2]["choices"][0]["finish_reason"] == "stop"
 
 
+def result(index: int) -> bytes:
+    begun = {"toolUseId": "s1", "type": "interpreter_result", "status": "success"}
+    return frame("contentBlockStart", {"contentBlockIndex": index, "start": {"toolResult": begun}})
+
+
+def test_what_the_providers_tools_did_is_carried() -> None:
+    """As it stands in an answer that is not streamed: the next request has to give it back."""
+    used = tool(0, "s1", "interpreter", type="server_tool_use") + delta(0, toolUse={"input": '{"a":1}'})
+    told = result(1) + delta(1, toolResult=[{"json": {"stdOut": "2"}}]) + delta(1, toolResult=[{"text": "x"}])
+    own = tool(2, "t1", "f", type="tool_use") + stop(2)
+    out, error = decode(START + used + stop(0) + told + stop(1) + own + end("tool_use") + metadata())
+    assert error == ""
+    (carried,) = [each["bedrock"]["content"] for each in deltas(out) if "bedrock" in each]
+    assert carried == [
+        {"toolUse": {"toolUseId": "s1", "name": "interpreter", "type": "server_tool_use", "input": {"a": 1}}},
+        {"toolResult": {"toolUseId": "s1", "type": "interpreter_result", "status": "success",
+                        "content": [{"json": {"stdOut": "2"}}, {"text": "x"}]}},
+        {"toolUse": {"toolUseId": "t1", "name": "f", "type": "tool_use", "input": {}}},
+    ]  # fmt: skip
+    assert [call["id"] for each in deltas(out) for call in each.get("tool_calls", []) if "id" in call] == ["t1"]
+    assert chunks(out)[-2]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_an_empty_text_is_nothing_to_give_back() -> None:
+    """Kimi ends with one behind its calls."""
+    data = tool(0, "t1", "f") + stop(0) + delta(1, text="") + stop(1) + end("tool_use") + metadata()
+    assert not any("bedrock" in each for each in deltas(decode(START + data)[0]))
+
+
+def test_a_picture_is_told_when_it_is_whole() -> None:
+    """Its bytes come in pieces, each of which is base64 by itself."""
+    begun = frame("contentBlockStart", {"contentBlockIndex": 0, "start": {"image": {"format": "png"}}})
+    pieces = [delta(0, image={"source": {"bytes": base64.b64encode(each).decode()}}) for each in (b"a", b"bc")]
+    out, _ = decode(START + begun + b"".join(pieces) + stop(0) + end() + metadata())
+    url = f"data:image/png;base64,{base64.b64encode(b'abc').decode()}"
+    assert {"images": [{"type": "image_url", "image_url": {"url": url}}]} in deltas(out)
+
+
+def test_what_is_redacted_may_come_in_pieces() -> None:
+    """Joined as bytes: each piece may end in padding."""
+    pieces = [base64.b64encode(each).decode() for each in (b"a", b"bc")]
+    grown = b"".join([delta(0, reasoningContent={"redactedContent": each}) for each in pieces])
+    out, _ = decode(START + grown + stop(0) + delta(1, text="x") + stop(1) + end() + metadata())
+    (detail,) = [each for delta in deltas(out) for each in delta.get("reasoning_details", [])]
+    assert base64.b64decode(detail["data"]) == b"abc"
+
+
+def test_cited_web_pages_are_annotations() -> None:
+    """Told with the end of the text that cites them."""
+    web = {"title": "T", "location": {"web": {"url": "https://a.example"}}}
+    data = delta(0, text="It ") + stop(0) + delta(1, citation=web) + delta(1, text="is") + stop(1)
+    out, _ = decode(START + data + end() + metadata())
+    cited = {"url": "https://a.example", "title": "T", "start_index": 3, "end_index": 5}
+    assert {"annotations": [{"type": "url_citation", "url_citation": cited}]} in deltas(out)
+
+
+def test_what_only_bedrock_says_comes_with_the_end() -> None:
+    """Beside the answer, and in its usage."""
+    usage = {"inputTokens": 1, "outputTokens": 1, "serverToolUsage": {"n": 1}}
+    last = frame("metadata", {"usage": usage, "serviceTier": {"type": "flex"}})
+    out, _ = decode(START + delta(0, text="x") + stop(0) + end() + last)
+    assert {"serviceTier": {"type": "flex"}} in [each.get("bedrock") for each in chunks(out)]
+    assert chunks(out)[-1]["usage"]["server_tool_use"] == {"n": 1}
+
+
 def test_citations_ride_along() -> None:
     """As they came."""
     out, _ = decode(START + delta(0, text="x") + delta(0, citation={"title": "t"}) + stop(0) + end() + metadata())
@@ -241,6 +308,16 @@ def test_an_answer_may_not_be_endless() -> None:
     assert error.startswith("broken")
 
 
+def test_the_beginnings_of_blocks_may_not_be_endless() -> None:
+    """They are kept, too."""
+    large = {"toolUseId": "t", "name": "x" * 4_000_000}
+    begun = [
+        frame("contentBlockStart", {"contentBlockIndex": index, "start": {"toolUse": large}})
+        for index in range(MAX_KEPT // 4_000_000 + 1)
+    ]
+    assert decode(START + b"".join(begun))[1].startswith("broken")
+
+
 def test_nothing_is_read_after_the_end() -> None:
     """Whatever follows."""
     decoder = WIRE.stream(call())
@@ -280,6 +357,7 @@ JSON = st.recursive(
             [
                 "contentBlockIndex", "delta", "start", "toolUse", "text", "reasoningContent", "signature", "usage",
                 "redactedContent", "input", "citation", "toolUseId", "name", "stopReason", "inputTokens", "type",
+                "toolResult", "image", "source", "bytes", "json", "location", "web", "url", "format",
             ]
         ),
         inner,
@@ -297,6 +375,14 @@ def test_any_events_are_an_answer_or_an_error(events: list[tuple[str, Any]]) -> 
     """However they are made, and however they are cut."""
     data = b"".join(frame(kind, payload) for kind, payload in events) + end() + metadata()
     assert decode(data, 1) == decode(data)
+
+
+@given(head=st.binary(max_size=60), payload=st.binary(max_size=20))
+@CALM
+def test_any_head_of_a_sound_frame_is_read_or_refused(head: bytes, payload: bytes) -> None:
+    """Both checksums fit; what they vouch for may still be anything."""
+    decode(sealed(head, payload))
+    decode(START + sealed(head, payload) + TEXT, 3)
 
 
 @given(headers=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3), rubbish=st.binary(max_size=20))

@@ -65,8 +65,15 @@ def test_events_before_one_over_the_limit_are_given_out() -> None:
 def test_what_follows_the_last_blank_line_can_be_asked_for() -> None:
     """Some providers do not end their last event."""
     splitter = Splitter()
-    assert list(splitter.feed(b"data: a\n\ndata: b")) == [Event(b"", b"a")]
-    assert list(splitter.rest()) == [Event(b"", b"b")]
+    assert list(splitter.feed(b"data: a\n\ndata: {}")) == [Event(b"", b"a")]
+    assert list(splitter.rest()) == [Event(b"", b"{}")]
+
+
+def test_a_cut_event_is_not_told() -> None:
+    """Half of an event must not be taken for the last one."""
+    splitter = Splitter()
+    assert list(splitter.feed(b'data: {"a": "b')) == []
+    assert list(splitter.rest()) == []
 
 
 @pytest.mark.parametrize("data", [b"data: {}\n\n", b'data: {"a":1}\n\ndata: {"b":2}\n\n'])

@@ -60,6 +60,8 @@ def _messages(message: Document) -> list[Document]:
     blocks = _blocks(message["content"])
     if message["role"] == "assistant":
         return [_assistant(blocks)]
+    if message["role"] == "system":
+        return [{"role": "system", "content": blocks}]
     results = [_result(block) for block in blocks if block["type"] == "tool_result"]
     rest = [_part(block) for block in blocks if block["type"] != "tool_result"]
     return [*results, *([{"role": "user", "content": rest}] if rest else [])]
@@ -82,7 +84,8 @@ def _assistant(blocks: list[Document]) -> Document:
 
 def _call(block: Document) -> Document:
     function = {"name": block["name"], "arguments": block["input"]}
-    return {"id": block["id"], "type": "function", "function": function}
+    marked = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
+    return {"id": block["id"], "type": "function", "function": function, **marked}
 
 
 def _thought(block: Document) -> Document:
@@ -99,7 +102,7 @@ def _result(block: Document) -> Document:
 
 
 def _part(block: Document) -> Document:
-    source = block.get("source", {})
+    source = block["source"] if isinstance(block.get("source"), dict) else {}
     marked = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
     if source.get("type") == "base64":
         url = f"data:{source['media_type']};base64,{source['data']}"

@@ -6,7 +6,13 @@ from urllib.parse import unquote
 
 from tests.wire.recordings import Case, Document
 
-MEDIA = {"pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
+SUCCESS = ("status", "success")
+MEDIA = {"html": "text/html", "pdf": "application/pdf", "txt": "text/plain", "csv": "text/csv", "md": "text/markdown"}
+
+
+PLAIN = {"text", "toolUse", "reasoningContent", "cachePoint"}
+"""Blocks of an assistant that OpenAI's fields can hold."""
+OWN = {"guardrailConfig", "performanceConfig", "additionalModelResponseFieldPaths", "promptVariables"}
 
 
 def model_of(case: Case, path: str) -> str:
@@ -17,6 +23,10 @@ def model_of(case: Case, path: str) -> str:
 def canonical(body: Document) -> Document:
     """The equivalent request in OpenAI's words."""
     config = body.get("inferenceConfig") or {}
+    fields = body.get("additionalModelRequestFields") or {}
+    own = {name: body[name] for name in OWN & body.keys()}
+    if others := {name: value for name, value in fields.items() if name != "thinking"}:
+        own["additionalModelRequestFields"] = others
     document = {
         "messages": [*_system(body.get("system")), *(each for turn in body["messages"] for each in _messages(turn))],
         "max_tokens": config.get("maxTokens"),
@@ -26,8 +36,10 @@ def canonical(body: Document) -> Document:
         "tools": _tools((body.get("toolConfig") or {}).get("tools")),
         "tool_choice": _choice((body.get("toolConfig") or {}).get("toolChoice")),
         "response_format": _format(body.get("outputConfig")),
-        "thinking": (body.get("additionalModelRequestFields") or {}).get("thinking"),
-        "bedrock": {"guardrailConfig": body["guardrailConfig"]} if "guardrailConfig" in body else None,
+        "thinking": fields.get("thinking"),
+        "metadata": body.get("requestMetadata"),
+        "service_tier": (body.get("serviceTier") or {}).get("type"),
+        "bedrock": own or None,
     }
     return {name: value for name, value in document.items() if value is not None}
 
@@ -50,7 +62,7 @@ def comparable(body: Document) -> Document:
 
 def _plain(block: Document) -> Document:
     if result := block.get("toolResult"):
-        return {"toolResult": {name: value for name, value in result.items() if name != "status"}}
+        return {"toolResult": {name: value for name, value in result.items() if (name, value) != SUCCESS}}
     return block
 
 
@@ -61,25 +73,51 @@ def _system(blocks: list[Document] | None) -> list[Document]:
 def _messages(turn: Document) -> list[Document]:
     if turn["role"] == "assistant":
         return [_assistant(turn["content"])]
-    results = [block["toolResult"] for block in turn["content"] if "toolResult" in block]
-    rest = [block for block in turn["content"] if "toolResult" not in block]
-    told = [
-        {"role": "tool", "tool_call_id": each["toolUseId"], "content": _result(each["content"])} for each in results
-    ]
+    told: list[Document] = []
+    rest: list[Document] = []
+    for block in turn["content"]:
+        if "toolResult" in block:
+            told.append(_result(block["toolResult"]))
+        elif "cachePoint" in block and told and not rest:
+            told[-1] |= _mark(block)
+        else:
+            rest.append(block)
     return [*told, *([{"role": "user", "content": _parts(rest)}] if rest else [])]
 
 
-def _result(content: list[Document]) -> Any:
-    return _parts(content)
+def _result(result: Document) -> Document:
+    failed = {"is_error": True} if result.get("status") == "error" else {}
+    return {"role": "tool", "tool_call_id": result["toolUseId"], "content": _parts(result["content"]), **failed}
 
 
 def _assistant(blocks: list[Document]) -> Document:
-    message: Document = {"role": "assistant", "content": _parts([block for block in blocks if "text" in block])}
-    if calls := [block["toolUse"] for block in blocks if "toolUse" in block]:
-        message["tool_calls"] = [_call(call) for call in calls]
-    if thoughts := [block["reasoningContent"]["reasoningText"] for block in blocks if "reasoningContent" in block]:
-        message["reasoning_details"] = [{"type": "reasoning.text", **thought} for thought in thoughts]
-    return message
+    if any(not PLAIN & block.keys() or block.get("toolUse", {}).get("type") for block in blocks):
+        return {"role": "assistant", "content": "", "bedrock": {"content": blocks}}
+    said: list[Document] = []
+    calls: list[Document] = []
+    thoughts: list[Document] = []
+    for block in blocks:
+        if "toolUse" in block:
+            calls.append(_call(block["toolUse"]))
+        elif "reasoningContent" in block:
+            thoughts.append(_thought(block["reasoningContent"]))
+        elif "cachePoint" in block and calls:
+            calls[-1] |= _mark(block)
+        else:
+            said.append(block)
+    message = {"tool_calls": calls, "reasoning_details": thoughts}
+    return {"role": "assistant", "content": _parts(said), **{name: each for name, each in message.items() if each}}
+
+
+def _mark(block: Document) -> Document:
+    ttl = block["cachePoint"].get("ttl")
+    return {"cache_control": {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}}
+
+
+def _thought(content: Document) -> Document:
+    if "redactedContent" in content:
+        return {"type": "reasoning.encrypted", "data": content["redactedContent"]}
+    return {"type": "reasoning.text", **content["reasoningText"]}
 
 
 def _call(call: Document) -> Document:
@@ -91,7 +129,7 @@ def _parts(blocks: list[Document]) -> list[Document]:
     parts: list[Document] = []
     for block in blocks:
         if "cachePoint" in block:
-            parts[-1] = {**parts[-1], "cache_control": {"type": "ephemeral"}}
+            parts[-1] |= _mark(block)
         else:
             parts.append(_part(block))
     return parts
@@ -117,7 +155,10 @@ def _tools(tools: list[Document] | None) -> list[Document] | None:
     found: list[Document] = []
     for tool in tools or ():
         if "cachePoint" in tool:
-            found[-1] = {**found[-1], "cache_control": {"type": "ephemeral"}}
+            found[-1] |= _mark(tool)
+            continue
+        if "systemTool" in tool:
+            found.append(tool)
             continue
         spec = tool["toolSpec"]
         named = {name: spec[name] for name in ("name", "description", "strict") if name in spec}

@@ -33,7 +33,7 @@ Side = Literal["asked", "told", "cut", "failed"]
 SIDES: tuple[tuple[str, Side], ...] = (
     ("request", "asked"),
     ("refus|fail|error", "failed"),
-    ("cut|dropped|ended|chunking|flipped", "cut"),
+    ("cut|dropped|ended|chunking|flipped|mutated", "cut"),
 )
 """What a test looks at, by its name: the request, a failure, a stream in pieces; and otherwise the answer."""
 

@@ -21,6 +21,7 @@ from tests.running import run_gateway, settings_of
 from tests.upstream import FakeProvider
 from tests.wire.anthropic_requests import canonical, comparable
 from tests.wire.conformance import KEY, Heard, Line, Tape, expected_status, expected_wait
+from tests.wire.mutations import SEEDS, mutated
 from tests.wire.reading import Reading, read_stream, read_whole
 from tests.wire.recordings import Case, Document, available, recorded
 from tests.wire.replay import Playing, Replay
@@ -139,6 +140,13 @@ async def test_stream(stream: Case) -> None:
 def test_any_chunking(stream: Case, piece: int) -> None:
     """The decoder returns the same bytes at any chunking."""
     assert decoded(stream, piece) == decoded(stream, len(stream.body))
+
+
+def test_mutated_stream(stream: Case) -> None:
+    """Whatever became of it on its way, it is told or it is our error, and it is not blown up."""
+    for seed in SEEDS:
+        out, _ = decoded(replace(stream, body=mutated(stream.body, seed)), 4096)
+        assert len(out) < 20 * len(stream.body) + 10_000
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])

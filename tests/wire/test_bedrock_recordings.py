@@ -7,6 +7,7 @@ read here with OpenAI's types, as an application does it; requests are held agai
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -23,6 +24,7 @@ from tests.running import run_gateway, settings_of
 from tests.upstream import Asked, FakeProvider
 from tests.wire.bedrock_requests import canonical, comparable, model_of
 from tests.wire.conformance import Tape, expected_status
+from tests.wire.mutations import SEEDS, mutated, mutated_frames
 from tests.wire.reading import Reading, read_stream, read_whole
 from tests.wire.recordings import Case, Document, available, folder, recorded
 
@@ -131,6 +133,14 @@ async def test_stream(stream: Case) -> None:
 def test_any_chunking(stream: Case, piece: int) -> None:
     """The decoder returns the same bytes at any chunking."""
     assert decoded(stream, piece) == decoded(stream, len(stream.body))
+
+
+def test_mutated_stream(stream: Case) -> None:
+    """Whatever became of it on its way, it is told or it is our error, and it is not blown up."""
+    for seed in SEEDS:
+        out, _ = decoded(replace(stream, body=mutated(stream.body, seed)), 4096)
+        assert len(out) < 20 * len(stream.body) + 10_000
+        decoded(replace(stream, body=mutated_frames(stream.body, seed)), 4096)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
