@@ -1,23 +1,28 @@
 """Why: nearly every provider speaks OpenAI's chat completions, each with habits of its own.
 
 The canonical form is this very wire, so translating is mostly leaving alone: the model is replaced, usage is read
-and priced, errors get their meaning, and a stream ends in one way. Nearly every chunk of a stream passes as the
-bytes that came, without being split or parsed; only what carries usage, an error or a finish reason is looked into.
+and priced, errors get their meaning, reasoning and tool calls their one form (`message`, `deltas`), and a stream ends
+in one way. Nearly every chunk of a stream passes as the bytes that came, without being split or parsed; only what
+carries usage, an error, a finish reason, a call's beginning or reasoning under another name is looked into.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from . import errors, usage
+from . import errors, message, usage
 from .contract import Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
-from .document import dumps, load_object, loads
+from .deltas import Calls, needs_care
+from .document import dumps, encoded, load_object, loads
+from .gathered import gathered, is_stream
 from .sse import DONE, Event, Splitter, event
 
 _JSON = ((b"content-type", b"application/json"),)
 _NULL_USAGE = b',"usage":null'
+
+MAX_CHOICES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +33,24 @@ class OpenAIWire:
     `stream_usage`: ask for usage in streams; off for a provider that rejects `stream_options` (Mistral answers 422)
     and sends usage unasked: there the caller's own are taken out.
     `throttles_as_quota`: its per-minute throttle is a 429 worded `insufficient_quota` (DashScope), to be retried.
+    `reasoning`: what it calls an assistant's reasoning that is given back to it, if it refuses `reasoning_content`.
+    `renames`: fields that it refuses under OpenAI's name, and knows under another.
     """
 
     path: str = "/chat/completions"
     holds: str = "choices"
     stream_usage: bool = True
     throttles_as_quota: bool = False
+    reasoning: message.Reasoning = "reasoning_content"
+    renames: tuple[tuple[str, str], ...] = ()
 
     def request(self, call: Call) -> WireRequest:
         document = {**call.document, "model": call.model}
+        for name, other in self.renames:
+            if (value := document.pop(name, None)) is not None:
+                document[other] = value
+        if self.reasoning != "reasoning_content" and "messages" in document:
+            document["messages"] = message.given_back(document["messages"], self.reasoning)
         if call.stream or "stream" in document:
             document["stream"] = call.stream
         if call.stream and self.stream_usage:
@@ -47,18 +61,31 @@ class OpenAIWire:
         return WireRequest(self.path, _JSON, dumps(document))
 
     def response(self, call: Call, body: bytes) -> Decoded:
+        if is_stream(body) and self.holds == "choices":
+            return self._gathered(call, body)
         document = load_object(body)
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
         if not isinstance(document.get(self.holds), list):
             raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
         decoded = Decoded(body)
+        changed = _settle_whole(document)
         if (found := usage.find(document)) is not None:
             usage.read(found, decoded.usage)
             if call.pricing is not None or document.get("usage") is not found:
                 _tell(document, found, decoded.usage, call.pricing)
-                decoded.body = dumps(document)
+                changed = True
+        if changed:
+            decoded.body = encoded(document)
         return decoded
+
+    def _gathered(self, call: Call, body: bytes) -> Decoded:
+        """The document that a stream tells, from a provider that streams although it was not asked to."""
+        decoder = self.stream(replace(call, stream=True, wants_usage=True))
+        document = gathered(decoder.feed(body) + decoder.close())
+        if not document["choices"]:
+            raise ProviderError(Kind.BROKEN, "The provider's answer holds no choices.")
+        return Decoded(encoded(document), decoder.usage)
 
     def stream(self, call: Call) -> "OpenAIDecoder":
         return OpenAIDecoder(call, self.throttles_as_quota)
@@ -71,7 +98,9 @@ class OpenAIDecoder:
     """One stream. Comments and event names are dropped; whatever follows the terminator is ignored."""
 
     __slots__ = (
+        "_astray",
         "_call",
+        "_calls",
         "_closed",
         "_finished",
         "_several",
@@ -91,6 +120,8 @@ class OpenAIDecoder:
         self.failed: ProviderError | None = None
         self._closed = False
         self._finished: dict[int, bool] = {}
+        self._calls: dict[int, Calls] = {}
+        self._astray = False
         wanted = call.document.get("n")
         self._several = isinstance(wanted, int) and wanted > 1
 
@@ -104,8 +135,11 @@ class OpenAIDecoder:
             raise self.failed
         if self.ended:
             return b""
-        if self._splitter.plain(data) and (passed := self._untouched(data)) is not None:
-            return passed
+        if self._splitter.plain(data):
+            if (passed := self._untouched(data)) is not None:
+                return passed
+            if data.find(b"\n") == len(data) - 2:
+                return self._decoded((Event(b"", data[6:-2]),))
         return self._decoded(self._splitter.feed(data))
 
     def close(self) -> bytes:
@@ -129,6 +163,8 @@ class OpenAIDecoder:
         if self._several or b'"error"' in data:
             return None
         if (reasons := data.count(b'"finish_reason"')) and reasons != data.count(b'"finish_reason":null'):
+            return None
+        if needs_care(data, self._astray):
             return None
         if b'"usage"' not in data:
             return data
@@ -164,7 +200,8 @@ class OpenAIDecoder:
         document = load_object(data)
         if failed := _failure(document) or (document if document.get("error") else None):
             raise errors.from_document(failed, throttles_as_quota=self._throttles_as_quota)
-        self._note(document)
+        if self._note(document):
+            data = encoded(document)
         found = usage.find(document)
         if found is not None:
             usage.read(found, self.usage)
@@ -173,7 +210,7 @@ class OpenAIDecoder:
         if found is None or (self._call.pricing is None and document.get("usage") is found):
             return event(data)
         _tell(document, found, self.usage, self._call.pricing)
-        return event(dumps(document))
+        return event(encoded(document))
 
     def _without_usage(self, document: dict[str, Any], data: bytes) -> bytes:
         """The chunk as a caller expects it who did not ask for usage: we did."""
@@ -181,9 +218,11 @@ class OpenAIDecoder:
             return event(data)
         if document.pop("usage") and not document.get("choices"):
             return b""
-        return event(dumps(document))
+        return event(encoded(document))
 
-    def _note(self, document: dict[str, Any]) -> None:
+    def _note(self, document: dict[str, Any]) -> bool:
+        """Keep in mind what each choice says of itself, and settle its form; whether anything had to be changed."""
+        changed = False
         for choice in _choices(document):
             index = choice.get("index") if self._several else 0
             index = index if isinstance(index, int) else 0
@@ -191,6 +230,19 @@ class OpenAIDecoder:
                 self._finished[index] = True
             elif self._several:
                 self._finished.setdefault(index, False)
+            if len(self._finished) > MAX_CHOICES:
+                raise ProviderError(Kind.BROKEN, "The provider's answer has too many choices.")
+            if isinstance(delta := choice.get("delta"), dict):
+                changed = self._settle(delta, index, f"{document.get('id')}/{index}") or changed
+        return changed
+
+    def _settle(self, delta: dict[str, Any], index: int, seed: str) -> bool:
+        changed = message.settle(delta)
+        if delta.get("tool_calls"):
+            calls = self._calls.setdefault(index, Calls())
+            changed = calls.settle(delta, seed) or changed
+            self._astray = self._astray or calls.astray
+        return changed
 
 
 def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, pricing: Pricing | None) -> None:
@@ -198,6 +250,15 @@ def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, prici
     if pricing is not None:
         usage.write_cost(found, counted, pricing)
     document["usage"] = found
+
+
+def _settle_whole(document: dict[str, Any]) -> bool:
+    changed = False
+    for index, choice in enumerate(_choices(document)):
+        if isinstance(told := choice.get("message"), dict):
+            changed = message.settle(told) or changed
+            changed = message.settle_calls(told, f"{document.get('id')}/{index}") or changed
+    return changed
 
 
 def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from providers.contract import Call, Decoded, Kind, ProviderError, Usage
-from providers.document import dumps, excerpt, loads
+from providers.document import encoded, excerpt, loads
 
 from . import counts, faults
 from .candidate import Candidate, Document
@@ -99,13 +99,6 @@ def response(call: Call, body: bytes) -> Decoded:
     if (usage := reader.told_usage()) is not None:
         answer["usage"] = usage
     return Decoded(encoded(answer), reader.usage)
-
-
-def encoded(document: Document) -> bytes:
-    try:
-        return dumps(document)
-    except RecursionError:
-        raise ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.") from None
 
 
 def _documents(body: bytes) -> list[Document]:

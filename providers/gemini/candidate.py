@@ -11,7 +11,7 @@ Source: https://ai.google.dev/api/generate-content#candidate
 import hashlib
 from typing import Any, TypeAlias
 
-from providers.document import dumps
+from providers.document import encoded
 
 from .arguments import Arguments
 from .citations import Text
@@ -166,7 +166,7 @@ class Candidate:
             return
         index, arguments = self._open
         self._open = None
-        text = dumps(arguments.whole()).decode()
+        text = encoded(arguments.whole()).decode()
         calls = delta.setdefault("tool_calls", [])
         if calls and calls[-1]["index"] == index:
             calls[-1]["function"]["arguments"] += text

@@ -9,10 +9,10 @@ Source: https://ai.google.dev/api/generate-content#method:-models.streamgenerate
 from collections.abc import Iterable
 
 from providers.contract import Call, Kind, ProviderError, Usage
-from providers.document import load_object, loads
+from providers.document import encoded, load_object, loads
 from providers.sse import DONE, Event, Splitter, event
 
-from .answer import Reader, encoded
+from .answer import Reader
 from .candidate import Document
 
 
