@@ -84,7 +84,7 @@ def needs_care(data: bytes, astray: bool) -> bool:
     start = data.find(_TEXT)
     if start >= 0:  # one event whose delta is a text and nothing else, as nearly all are
         end = data.find(b'"', start + len(_TEXT))
-        alone = data.find(b"\n", end) in (-1, len(data) - 2)
+        alone = data.find(b"\n") in (-1, len(data) - 2)
         if alone and data[end : end + 2] == b'"}' and data[end - 1] != _BACKSLASH:
             return False
     return (

@@ -69,7 +69,8 @@ def _join(message: Document, delta: Document) -> None:
 
 
 def _held(holder: Document, name: str) -> Document:
-    holder[name] = held = _kept(holder, name, {})
+    held: Document = _kept(holder, name, {})
+    holder[name] = held
     return held
 
 

@@ -17,6 +17,7 @@ WIRE = OpenAIWire()
 
 DELTAS: list[dict[str, Any]] = [
     {"role": "assistant", "content": ""},
+    {"content": "b"},
     {"content": 'a"} ü\n'},
     {"content": '\\"}', "reasoning": "x"},
     {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
@@ -62,6 +63,15 @@ def test_chunking_never_changes_a_byte(parts: list[bytes], wants: bool, n: int, 
     pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     each_byte = [whole[start : start + 1] for start in range(len(whole))]
     assert run(pieces, made) == run([whole], made) == run(parts, made) == run(each_byte, made)
+
+
+@pytest.mark.parametrize("first", DELTAS, ids=str)
+def test_two_events_at_once_are_as_two_in_a_row(first: dict[str, Any]) -> None:
+    """Bytes of several events are looked through at a glance: none hides behind another."""
+    made = call(stream=True)
+    for second in DELTAS:
+        pair = [chunk(first), chunk(second)]
+        assert run([b"".join(pair), DONE], made) == run([*pair, DONE], made)
 
 
 JSON = st.recursive(

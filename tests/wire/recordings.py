@@ -52,9 +52,11 @@ class Case:
         return self.status == 200 and ("event-stream" in kind or self.body.startswith(b"data:"))
 
     @property
-    def holds_lists(self) -> bool:
-        """Whether content is a list of parts (Mistral), in which the oracle, the plain SDK, finds no text."""
-        return self.provider == "mistral" and re.search(rb'"type": ?"thinking"', self.body) is not None
+    def hides_words(self) -> bool:
+        """Whether the oracle, the plain SDK, misses some: content that is a list, reasoning in its details alone."""
+        if re.search(rb'"type": ?"thinking"', self.body):
+            return True
+        return b'"reasoning.text"' in self.body and not re.search(rb'"reasoning(_content)?": ?"', self.body)
 
     @property
     def asked_for_stream(self) -> bool:
