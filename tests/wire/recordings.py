@@ -93,6 +93,12 @@ def recorded(wire: str = "openai-chat") -> tuple[Case, ...]:
 
 
 @cache
+def unread(wire: str) -> tuple[Case, ...]:
+    """Every recording of a wire that the oracle has not read; none without recordings."""
+    return tuple(_unread(path) for path in sorted(folder().glob(f"*/{wire}__*.json"))) if available() else ()
+
+
+@cache
 def golden() -> tuple[Case, ...]:
     """The project's own: `<name>.sse` or `<name>.body` as it comes over the wire, `<name>.json` says the rest."""
     return tuple(_golden(path) for path in sorted(GOLDEN.glob("*.json")))
@@ -109,6 +115,21 @@ def _recorded(reading: Document) -> Case:
         body=base64.b64decode(response.get("body_base64") or "") or (response.get("body_text") or "").encode(),
         request=request.get("body"),
         expected=reading,
+    )
+
+
+def _unread(path: Path) -> Case:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    request, response = document["request"] or {}, document["response"]
+    kind = str(response["headers"].get("content-type"))
+    return Case(
+        id=str(path.relative_to(folder()).with_suffix("")),
+        provider=document["provider"],
+        status=response["status"],
+        headers=response["headers"],
+        body=(response["body_text"] or "").encode(),
+        request=request.get("body"),
+        expected={"ok": response["status"] == 200, "stream": "event-stream" in kind, "path": request.get("path")},
     )
 
 
