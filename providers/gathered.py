@@ -62,7 +62,7 @@ def _join(message: Document, delta: Document) -> None:
             for piece in objects(value):
                 index = piece["index"] if type(piece.get("index")) is int else 0
                 _call(_held(_held(message, name), str(index)), piece)
-        elif name in ("audio", "function_call") and isinstance(value, dict):
+        elif name in ("audio", "function_call", "gemini") and isinstance(value, dict):
             _extend(_held(message, name), value)
         elif value is not None:
             message[name] = value

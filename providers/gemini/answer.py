@@ -1,7 +1,8 @@
 """Why: a whole answer and a stream are made of the same documents, so that both are read by one reader.
 
 A prompt that is blocked has no candidate but a reason: it becomes one answer, empty and filtered. Asked without
-`alt=sse`, or by a proxy's whim, a stream is a JSON list of its documents; it is read as the one answer that it is.
+`alt=sse`, or by a proxy's whim, a stream is a JSON list of its documents; that, or a stream that nobody asked for, is
+read as the one answer that it is.
 
 Source: https://ai.google.dev/api/generate-content#generatecontentresponse
 """
@@ -11,7 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from providers.contract import Call, Decoded, Kind, ProviderError, Usage
-from providers.document import encoded, excerpt, loads
+from providers.document import encoded, excerpt, load_object, loads
+from providers.gathered import is_stream
+from providers.sse import Splitter
 
 from . import counts, faults
 from .candidate import Candidate, Document
@@ -50,6 +53,7 @@ class Reader:
         feedback = document.get("promptFeedback")
         if not rows and isinstance(feedback, dict) and (reason := feedback.get("blockReason")):
             self._candidate(0).end(f"BLOCKED_{reason}" if isinstance(reason, int) else str(reason))
+            self._candidate(0).note({"promptFeedback": feedback})
             yield 0, {}, None
 
     def told_usage(self) -> Document | None:
@@ -86,13 +90,12 @@ def response(call: Call, body: bytes) -> Decoded:
             told.setdefault(index, []).extend((logprobs or {}).get("content", ()))
     if not reader.candidates:
         raise ProviderError(Kind.BROKEN, "The provider's answer holds no candidates.", raw=excerpt(body))
-    if not reader.finished and (body.lstrip()[:1] == b"[" or not any(messages.values())):
+    if not reader.finished and (body.lstrip()[:1] != b"{" or not any(messages.values())):
         raise ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.", raw=excerpt(body))
     choices = []
     for index, candidate in sorted(reader.candidates.items()):
         _gather(messages[index], candidate.rest())
-        choice = {"index": index, "message": _message(messages[index]), "finish_reason": candidate.finish}
-        choice |= {"native_finish_reason": candidate.reason}
+        choice = {"index": index, "message": _message(messages[index]), **candidate.choice()}
         choice["logprobs"] = {"content": told[index]} if told[index] else None
         choices.append(choice)
     answer = {**reader.head, "object": "chat.completion", "choices": choices}
@@ -102,6 +105,10 @@ def response(call: Call, body: bytes) -> Decoded:
 
 
 def _documents(body: bytes) -> list[Document]:
+    if is_stream(body):
+        splitter = Splitter()
+        events = [*splitter.feed(body), *splitter.rest()]
+        return [load_object(each.data) for each in events if each.data.strip() not in (b"", b"[DONE]")]
     try:
         found = loads(body)
     except ValueError:

@@ -126,10 +126,21 @@ class Conversation:
         texts = [] if content == "" else self._parts(content, f"{place}.content")
         if message.get("refusal"):
             texts.append({"text": a_string(message["refusal"], f"{place}.refusal")})
-        images = self._parts(message.get("images"), f"{place}.images")
+        images = self._images(message.get("images"), f"{place}.images")
         calls = self._calls(message, place, details)
         loose = [each["data"] for each in details if each.get("type") == "reasoning.encrypted" and not _id(each)]
         return [*parts, *_signed(texts, loose), *images, *calls]
+
+    def _images(self, images: Any, place: str) -> list[Part]:
+        """Images that the model made, each with the signature that it came with."""
+        parts = self._parts(images, place)
+        if len(parts) != len(images or ()):
+            return parts
+        signatures = [_googles(each) if isinstance(each, dict) else "" for each in images or ()]
+        return [
+            {**part, "thoughtSignature": signature} if signature else part
+            for part, signature in zip(parts, signatures, strict=True)
+        ]
 
     def _native(self, message: Mapping[str, Any], place: str) -> list[Part]:
         own = an_object(message.get("gemini") or {}, f"{place}.gemini")

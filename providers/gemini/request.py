@@ -180,6 +180,8 @@ class _Fields:
         if kind == "json_schema":
             holder = an_object(value.get("json_schema"), "response_format.json_schema")
             schema = an_object(holder.get("schema") or {}, "response_format.json_schema.schema")
+            if schema and holder.get("description"):
+                schema = {"description": holder["description"], **schema}
             if schema:
                 self._configure("responseJsonSchema", schema)
 

@@ -78,10 +78,7 @@ class GeminiDecoder:
 
     def _ending(self) -> Iterable[bytes]:
         for index, candidate in sorted(self._reader.candidates.items()):
-            choice = _choice(index, candidate.rest(), None)
-            yield self._chunk(
-                [{**choice, "finish_reason": candidate.finish, "native_finish_reason": candidate.reason}]
-            )
+            yield self._chunk([{**_choice(index, candidate.rest(), None), **candidate.choice()}])
         if self._reader.call.wants_usage and (usage := self._reader.told_usage()) is not None:
             yield self._chunk([], usage=usage)
 
