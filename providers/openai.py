@@ -35,6 +35,7 @@ class OpenAIWire:
     `throttles_as_quota`: its per-minute throttle is a 429 worded `insufficient_quota` (DashScope), to be retried.
     `reasoning`: what it calls an assistant's reasoning that is given back to it, if it refuses `reasoning_content`.
     `renames`: fields that it refuses under OpenAI's name, and knows under another.
+    `embeds_numbers`: embeddings are never asked of it in base64.
     """
 
     path: str = "/chat/completions"
@@ -43,6 +44,7 @@ class OpenAIWire:
     throttles_as_quota: bool = False
     reasoning: message.Reasoning = "reasoning_content"
     renames: tuple[tuple[str, str], ...] = ()
+    embeds_numbers: bool = False
 
     def request(self, call: Call) -> WireRequest:
         document = {**call.document, "model": call.model}

@@ -1,5 +1,7 @@
 """Embeddings and plain completions: metered, limited and idempotent like chat."""
 
+import struct
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,17 +36,37 @@ async def embed(gateway: RunningGateway, document: dict[str, Any], **headers: st
 
 @pytest.mark.parametrize("given", ["Hello", ["Hello", "you"], [1, 2, 3], [[1, 2], [3]]])
 async def test_embeddings(gateway: RunningGateway, provider: FakeProvider, given: Any) -> None:
-    """Texts and tokens reach the provider unchanged; the answer has its cost; the call is a settled row."""
+    """Texts and tokens reach the provider unchanged; base64 comes out; it has its cost; the call is a settled row."""
     provider.default = answer_json(EMBEDDED)
     response = await embed(gateway, {"input": given, "encoding_format": "base64", "dimensions": 2})
     answer = response.json()
     assert answer["usage"].pop("cost") == 2e-5
-    assert answer == EMBEDDED
+    packed = b64encode(struct.pack("<2f", 0.25, -0.5)).decode()
+    assert answer == {**EMBEDDED, "data": [{"object": "embedding", "index": 0, "embedding": packed}]}
     assert provider.calls[0].path == "/v1/embeddings"
     assert provider.calls[0].document["input"] == given
     assert provider.calls[0].document["dimensions"] == 2
     (row,) = await gateway.calls()
     assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 8, 0)
+
+
+async def test_base64_of_a_provider_that_knows_none(
+    database_url: str, redis_url: str, provider: FakeProvider
+) -> None:
+    """DashScope is asked for numbers; OpenAI's SDK, which asks for base64 by itself, reads them all the same."""
+    provider.default = answer_json(EMBEDDED)
+    variables = {"DASHSCOPE_API_KEY": "k", "QWEN_BASE_URL": provider.base_url, "AIGATE_UNPRICED": "free"}
+    settings = settings_of(database_url, redis_url, provider.base_url, **variables)
+    async with (
+        run_gateway(settings) as running,
+        openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0) as client,
+    ):
+        answer = await client.embeddings.create(model="qwen:text-embedding-v4", input=["Hello"], dimensions=64)
+        (row,) = await running.calls()
+    assert answer.data[0].embedding == [0.25, -0.5]
+    assert provider.calls[0].document["encoding_format"] == "float"
+    assert provider.calls[0].document["dimensions"] == 64
+    assert (row["state"], row["input_tokens"], row["usage_source"]) == ("settled", 8, "provider")
 
 
 async def test_embeddings_are_idempotent(gateway: RunningGateway, provider: FakeProvider) -> None:
