@@ -69,6 +69,8 @@ class OpenAIWire:
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
         if not isinstance(document.get(self.holds), list):
+            if errors.message_of(document):  # zAI: {"code": 401, "msg": "..."}
+                raise errors.from_document(document, throttles_as_quota=self.throttles_as_quota)
             raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
         decoded = Decoded(body)
         changed = _settle_whole(document)
@@ -234,6 +236,9 @@ class OpenAIDecoder:
                 self._finished.setdefault(index, False)
             if len(self._finished) > MAX_CHOICES:
                 raise ProviderError(Kind.BROKEN, "The provider's answer has too many choices.")
+            if "delta" not in choice and isinstance(choice.get("message"), dict):  # a document in place of events
+                choice["delta"] = choice.pop("message")
+                changed = True
             if isinstance(delta := choice.get("delta"), dict):
                 changed = self._settle(delta, index, f"{document.get('id')}/{index}") or changed
         return changed

@@ -269,6 +269,29 @@ def test_a_stream_in_place_of_a_document() -> None:
     assert decoded.usage.output_tokens == 5
 
 
+@pytest.mark.parametrize("head", [b": PROCESSING\n\n", b"data: ", b"\xef\xbb\xbf\n"])
+def test_a_document_among_events(head: bytes) -> None:
+    """Whether asked for a stream or not: comments that keep a connection alive may stand before it."""
+    message = {"role": "assistant", "content": "a", "tool_calls": [{"id": "A", "function": {"name": "f"}}]}
+    message["tool_calls"] += [{"id": "B", "function": {"name": "g"}}]  # type: ignore[operator]
+    document = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USAGE}
+    body = head + orjson.dumps(document)
+    found = orjson.loads(WIRE.response(call(), body).body)["choices"][0]["message"]
+    assert (found["content"], [each["id"] for each in found["tool_calls"]]) == ("a", ["A", "B"])
+    if not head.startswith(b"\xef"):
+        out, usage = decode(body)
+        (told,) = (each["choices"][0]["delta"] for each in events(out))
+        assert (told["content"], [each["index"] for each in told["tool_calls"]]) == ("a", [0, 1])
+        assert usage.output_tokens == 5
+
+
+def test_an_error_of_another_form_inside_a_200() -> None:
+    """zAI's says its status in `code`."""
+    with pytest.raises(ProviderError) as caught:
+        WIRE.response(call(), b'{"code":401,"msg":"token expired","success":false}')
+    assert (caught.value.kind, caught.value.message) == (Kind.CREDENTIALS, "token expired")
+
+
 def test_several_choices_and_logprobs_of_a_stream_in_place_of_a_document() -> None:
     """Each choice has its own."""
     made = call(document={"messages": [], "n": 2})
