@@ -30,6 +30,7 @@ FORMAT = "google-gemini-v1"
 UNSIGNED = "skip_thought_signature_validator"
 
 _KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "images", "gemini", "reasoning_details"}
+_OF_TALK = {"gemini"}
 _HARMLESS = {"cache_control", "annotations", "reasoning", "reasoning_content", "thinking_blocks"}
 """Marks of a cache that works by itself here, and fields of answers, which clients send back with the message."""
 
@@ -67,7 +68,8 @@ class Conversation:
             case "system" | "developer":
                 self.system += self._only_text(message.get("content"), f"{place}.content")
             case "user":
-                self._add("user", self._parts(message.get("content"), f"{place}.content"))
+                parts = self._parts(message.get("content"), f"{place}.content")
+                self._add("user", [*parts, *self._native(message, place)])
             case "assistant":
                 self._add("model", self._answer(message, place))
             case _:
@@ -75,9 +77,11 @@ class Conversation:
 
     def _check(self, message: Mapping[str, Any], place: str) -> None:
         for name, value in message.items():
-            if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
+            if value is None or value in ([], {}, "") or name in _HARMLESS:
                 continue
-            if name != "name" or message.get("role") != "tool":
+            if name in _KNOWN and (name not in _OF_TALK or message.get("role") in ("user", "assistant")):
+                continue
+            if (name, message.get("role")) != ("name", "tool"):
                 self.tolerance.cannot(f"{place}.{name}", "has no place in Gemini's contents.")
 
     def _add(self, role: str, parts: list[Part]) -> None:

@@ -17,7 +17,7 @@ from providers.contract import Call
 from providers.refusal import Tolerance, an_object, refused
 
 from .conversation import Conversation
-from .media import Media
+from .media import Media, names_bucket
 from .models import has_levels
 from .tools import choice_of, tools_of
 
@@ -90,7 +90,24 @@ def translated(call: Call, *, buckets: bool = True) -> tuple[Document, dict[str,
     for name, value in call.document.items():
         if value is not None and name not in _HARMLESS and value not in _DEFAULTS.get(name, ()):
             fields.take(name, value)
-    return _merged(body, own), media.missing
+    _settle_thinking(_thinking_of(body), _thinking_of(own))
+    body = _merged(body, own)
+    if not buckets and names_bucket(body):
+        raise refused(ESCAPES[1], "may not name a bucket: Google would read it as this gateway, not as you.")
+    return body, media.missing
+
+
+def _thinking_of(body: Mapping[str, Any]) -> Document:
+    config = body.get("generationConfig")
+    thinking = config.get("thinkingConfig") if isinstance(config, dict) else None
+    return thinking if isinstance(thinking, dict) else {}
+
+
+def _settle_thinking(config: Document, later: Mapping[str, Any]) -> None:
+    """A level and a budget exclude each other there: what is said later counts."""
+    for name, other in (("thinkingLevel", "thinkingBudget"), ("thinkingBudget", "thinkingLevel")):
+        if name in later:
+            config.pop(other, None)
 
 
 def _own(document: Mapping[str, Any]) -> Document:
@@ -242,6 +259,7 @@ class _Fields:
 
     def _think(self, how: Document, *, visible: bool) -> None:
         config = self._body.setdefault("generationConfig", {}).setdefault("thinkingConfig", {})
+        _settle_thinking(config, how)
         config.update(how)
         config.pop("includeThoughts", None)
         if visible:
