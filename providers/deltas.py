@@ -1,7 +1,7 @@
 """Why: a client joins the pieces of a tool call by their number, and some providers give none, or the same to all.
 
-`Calls` numbers the calls of one choice as they begin. A new id at a number that is taken is a new call; a piece
-without a number goes to the call of its id, or to the last one. Where all is well, nothing is changed.
+`Calls` numbers the calls of one choice as they begin, from 0. A new id at a number that is taken is a new call; a
+piece without a number goes to the call of its id, or to the last one. Where all is well, nothing is changed.
 
 `needs_care` tells from the bytes of a chunk whether it has to be parsed for any of this: nearly none has.
 """
@@ -66,7 +66,7 @@ class Calls:
     def _begun(self, number: int | None, identifier: str) -> int:
         if len(self._taken) >= MAX_CALLS:
             raise ProviderError(Kind.BROKEN, "The provider's answer has too many tool calls.")
-        ours = number if number is not None and number not in self._taken else max(self._taken, default=-1) + 1
+        ours = len(self._taken)
         if number is not None:
             self._numbers[number] = ours
         if identifier:

@@ -126,8 +126,7 @@ class OpenAIDecoder:
         self._finished: dict[int, bool] = {}
         self._calls: dict[int, Calls] = {}
         self._astray = False
-        wanted = call.document.get("n")
-        self._several = isinstance(wanted, int) and wanted > 1
+        self._several = _wants_several(call.document)
 
     @property
     def finished(self) -> bool:
@@ -250,6 +249,14 @@ class OpenAIDecoder:
             changed = calls.settle(delta, seed) or changed
             self._astray = self._astray or calls.astray
         return changed
+
+
+def _wants_several(document: Mapping[str, Any]) -> bool:
+    """Whether more than one choice is asked for: by `n`, or by several prompts at once."""
+    wanted, prompt = document.get("n"), document.get("prompt")
+    if isinstance(wanted, int) and wanted > 1:
+        return True
+    return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
 def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, pricing: Pricing | None) -> None:

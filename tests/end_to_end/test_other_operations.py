@@ -250,6 +250,46 @@ async def test_streamed_completion(gateway: RunningGateway, provider: FakeProvid
     assert (row["outcome"], row["output_tokens"]) == ("ok", 2)
 
 
+STREAMED = [
+    {"id": "cmpl-1", "choices": [{"index": 0, "text": "there", "finish_reason": None}]},
+    {"id": "cmpl-1", "choices": [{"index": 0, "text": " was", "finish_reason": "stop"}]},
+    {"id": "cmpl-1", "choices": [], "usage": COMPLETED["usage"]},
+]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_completions_are_idempotent(gateway: RunningGateway, provider: FakeProvider, asked: bool) -> None:
+    """A streamed one, too; its usage is told, with the cost, to who asked for it."""
+    provider.default = stream(*sse(*STREAMED))
+    document = {"model": "openai:gpt-3.5-turbo-instruct", "prompt": "Once", "stream": True}
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    answers = [
+        await gateway.client.post(
+            "/v1/completions", json={**document, **options}, headers={"idempotency-key": f"k-{asked}"}
+        )
+        for _ in range(2)
+    ]
+    assert answers[0].content == answers[1].content
+    assert ('"cost":3e-5' in answers[0].text.replace("0.00003", "3e-5")) == asked
+    assert (len(provider.calls), len(await gateway.calls())) == (1, 1)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_failed_completion(gateway: RunningGateway, provider: FakeProvider, streamed: bool) -> None:
+    """A refusal and a cut answer are told as in a chat."""
+    document = {"model": "openai:gpt-3.5-turbo-instruct", "prompt": "Once", "stream": streamed}
+    provider.script.append(answer_json({"error": {"message": "slow down"}}, 429, "retry-after: 2"))
+    refused = await gateway.client.post("/v1/completions", json=document)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+    provider.script.append(stream(*sse(*STREAMED[:1], done=False)))
+    cut = await gateway.client.post("/v1/completions", json=document)
+    assert "[DONE]" not in cut.text
+    assert "provider_invalid_response" in cut.text
+    states = [(row["state"], row["outcome"]) for row in await gateway.calls()]
+    assert states[0] == ("void", "upstream_error")
+    assert states[1][1] == ("truncated" if streamed else "upstream_error")
+
+
 async def test_echo_embeds_nothing(gateway: RunningGateway) -> None:
     """A provider without the operation says so."""
     response = await embed(gateway, {"model": "echo:echo"})

@@ -235,6 +235,16 @@ def test_every_choice_that_was_begun_has_to_finish() -> None:
         decode(begun, made=made)
 
 
+@pytest.mark.parametrize(("prompt", "whole"), [(["a", "b"], False), ([[1], [2]], False), ([1, 2], True), ("a", True)])
+def test_every_prompt_has_a_choice_that_has_to_finish(prompt: Any, whole: bool) -> None:
+    """Several texts, or several lists of tokens; a list of tokens is one."""
+    decoder = WIRE.stream(call(document={"prompt": prompt}, stream=True))
+    for index, finish in ((0, None), (1, None), (0, "stop")):
+        choice = {"index": index, "text": "x", "finish_reason": finish}
+        decoder.feed(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")
+    assert decoder.finished == whole
+
+
 def test_a_last_event_without_its_blank_line_is_read() -> None:
     """Some servers close the connection in its place."""
     assert decode(delta("a"), delta(finish="stop"), b"data: [DONE]")[0].endswith(DONE)

@@ -171,10 +171,11 @@ GOOD = [(0, "A", "f", "{}"), (1, "B", "g", "[]")]
         [piece(None, "A", "f", "{"), piece(None, given="}"), piece(None, "B", "g", "[]")],
         [piece(0, "A", "f", "{"), piece(0, "X", given="}"), piece(1, "B", "g", "[]")],
         [piece(0, "A", "f", "{}"), piece(1, "B", "g", "[]"), piece(0, given="")],
+        [piece(1, "A", "f", "{"), piece(1, given="}"), piece(2, "B", "g", "[]")],
     ],
 )
 def test_calls_are_numbered_as_they_begin(pieces: list[Any]) -> None:
-    """With the provider's numbers, with one number for all, with none, and with a new id for each piece."""
+    """By the provider's numbers, or with one for all, none, a new id for each piece, or numbers that begin at 1."""
     assert joined(*pieces) == GOOD
 
 
