@@ -3,16 +3,19 @@
 The pieces of a stream in OpenAI's form, put together to the completion that they tell.
 """
 
-from typing import TypeVar
+from typing import Any
 
 from .document import loads
 from .message import Document, objects
 
-_Kind = TypeVar("_Kind")
-
 _TEXTS = ("content", "reasoning_content", "reasoning", "reasoning_text", "refusal")
 _LISTS = ("reasoning_details", "annotations", "images", "content_parts")
+_HOLDERS = ("audio", "function_call", "gemini")
 _MARKS = (b"data:", b"event:", b":", b"id:", b"retry:")
+
+
+class _Pieces(list[str]):
+    """A text that is still coming: joined once, for joining it again and again takes time without end."""
 
 
 def is_stream(body: bytes) -> bool:
@@ -45,7 +48,7 @@ def _add(choice: Document, piece: Document) -> None:
         if name == "delta" and isinstance(value, dict):
             _join(_held(choice, "message"), value)
         elif name == "text" and isinstance(value, str):
-            choice["text"] = _kept(choice, "text", "") + value
+            _grow(choice, name, value)
         elif name == "logprobs" and isinstance(value, dict):
             _extend(_held(choice, "logprobs"), value)
         elif value is not None and name not in ("index", "delta", "message", "logprobs"):
@@ -54,30 +57,24 @@ def _add(choice: Document, piece: Document) -> None:
 
 def _join(message: Document, delta: Document) -> None:
     for name, value in delta.items():
-        if name in _TEXTS and isinstance(value, str):
-            message[name] = _kept(message, name, "") + value
-        elif name in _LISTS and isinstance(value, list):
-            message[name] = [*_kept(message, name, []), *value]
+        if (name in _TEXTS and isinstance(value, str)) or (name in _LISTS and isinstance(value, list)):
+            _grow(message, name, value)
         elif name == "tool_calls":
             for piece in objects(value):
                 index = piece["index"] if type(piece.get("index")) is int else 0
                 _call(_held(_held(message, name), str(index)), piece)
-        elif name in ("audio", "function_call", "gemini") and isinstance(value, dict):
+        elif name in _HOLDERS and isinstance(value, dict):
             _extend(_held(message, name), value)
         elif value is not None:
             message[name] = value
 
 
 def _held(holder: Document, name: str) -> Document:
-    held: Document = _kept(holder, name, {})
+    """What has been put together so far; nothing, where it is of another kind."""
+    kept = holder.get(name)
+    held: Document = kept if isinstance(kept, dict) else {}
     holder[name] = held
     return held
-
-
-def _kept(holder: Document, name: str, empty: _Kind) -> _Kind:
-    """What has been put together so far; nothing, where it is of another kind."""
-    found = holder.get(name)
-    return found if isinstance(found, type(empty)) else empty
 
 
 def _call(call: Document, piece: Document) -> None:
@@ -91,22 +88,39 @@ def _call(call: Document, piece: Document) -> None:
 def _extend(held: Document, more: Document) -> None:
     """Texts and lists grow, a name or an id that is told again does not."""
     for name, value in more.items():
-        kept = held.get(name)
-        if isinstance(kept, str) and isinstance(value, str) and name not in ("name", "id"):
-            held[name] = kept + value
-        elif isinstance(kept, list) and isinstance(value, list):
-            held[name] = [*kept, *value]
-        elif value is not None and (value or not kept):
+        if isinstance(value, list) or (isinstance(value, str) and name not in ("name", "id")):
+            _grow(held, name, value)
+        elif value is not None and (value or not held.get(name)):
             held[name] = value
 
 
+def _grow(holder: Document, name: str, value: str | list[Any]) -> None:
+    kept = holder.get(name)
+    if isinstance(value, str):
+        if not isinstance(kept, _Pieces):
+            holder[name] = kept = _Pieces()
+        kept.append(value)
+    elif isinstance(kept, list) and not isinstance(kept, _Pieces):
+        kept.extend(value)
+    else:
+        holder[name] = [*value]
+
+
+def _settled(held: Any, depth: int = 5) -> Any:
+    """Every text in one piece, as far down as texts are put together."""
+    if isinstance(held, _Pieces):
+        return "".join(held)
+    return {name: _settled(each, depth - 1) for name, each in held.items()} if depth and type(held) is dict else held
+
+
 def _whole(choice: Document) -> Document:
-    message = choice.get("message")
+    found: Document = _settled(choice)
+    message = found.get("message")
     if message is None:
-        return choice
+        return found
     if "tool_calls" in message:
         message["tool_calls"] = [call for _, call in sorted(message["tool_calls"].items(), key=_number)]
-    return {**choice, "message": {"role": "assistant", "content": None, **message}}
+    return {**found, "message": {"role": "assistant", "content": None, **message}}
 
 
 def _number(item: tuple[str, Document]) -> int:

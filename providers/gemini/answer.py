@@ -125,7 +125,7 @@ def _gather(message: Document, delta: Document) -> None:
         if name == "gemini":
             message.setdefault("gemini", {"parts": []})["parts"] += value["parts"]
         elif name == "audio":
-            message.setdefault("audio", {**value, "data": ""})["data"] += value["data"]
+            message.setdefault("audio", {**value, "data": []})["data"].append(value["data"])
         elif isinstance(value, str):
             message.setdefault(name, []).append(value)
         else:
@@ -137,6 +137,8 @@ def _message(gathered: Document) -> Document:
     for name in ("content", "reasoning_content"):
         if isinstance(message.get(name), list):
             message[name] = "".join(message[name])
+    if "audio" in message:
+        message["audio"]["data"] = "".join(message["audio"]["data"])
     if "tool_calls" in message:
         message["tool_calls"] = _whole_calls(message["tool_calls"])
     return message

@@ -20,6 +20,9 @@ from .conversation import FORMAT
 
 Document: TypeAlias = dict[str, Any]
 
+MAX_OWN = 50
+"""Fields of a candidate that are kept to its end."""
+
 _FINISH = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -84,7 +87,9 @@ class Candidate:
 
     def note(self, fields: Mapping[str, Any]) -> None:
         """Keep what there is no other place for, as it was said last."""
-        self.own.update((name, value) for name, value in fields.items() if name not in _TOLD and value)
+        for name, value in fields.items():
+            if value and name not in _TOLD and (name in self.own or len(self.own) < MAX_OWN):
+                self.own[name] = value
 
     def choice(self) -> Document:
         """What is told of it when it is over."""

@@ -1,5 +1,6 @@
 """Whatever a compatible provider brings: it is decoded the same at any chunking, or refused."""
 
+import time
 from typing import Any
 
 import orjson
@@ -192,3 +193,13 @@ def test_an_event_without_an_end_is_not_kept_without_end() -> None:
     with pytest.raises(ProviderError) as caught:
         run_on(decoder)
     assert caught.value.kind is Kind.BROKEN
+
+
+def test_a_long_stream_in_place_of_a_document_takes_no_time_to_speak_of() -> None:
+    """Its time grows with its length and not with the square of it."""
+    pieces = [chunk({"content": "word ", "tool_calls": [piece(0, given="12345")]}) for _ in range(20_000)]
+    body = b"".join([chunk({"tool_calls": [piece(0, "A", "f", "")]}), *pieces, chunk({}, "stop")])
+    started = time.process_time()
+    message = orjson.loads(WIRE.response(call(), body).body)["choices"][0]["message"]
+    assert (len(message["content"]), len(message["tool_calls"][0]["function"]["arguments"])) == (100_000, 100_000)
+    assert time.process_time() - started < 20
