@@ -103,6 +103,7 @@ class OpenAIDecoder:
 
     __slots__ = (
         "_astray",
+        "_begun",
         "_call",
         "_calls",
         "_closed",
@@ -126,12 +127,16 @@ class OpenAIDecoder:
         self._finished: dict[int, bool] = {}
         self._calls: dict[int, Calls] = {}
         self._astray = False
+        self._begun = False
         self._several = _wants_several(call.document)
 
     @property
     def finished(self) -> bool:
-        """Whether the terminator, or a finish reason for every choice that was begun, has been seen."""
-        return self.ended or (bool(self._finished) and all(self._finished.values()))
+        """Whether the terminator, or a finish reason for every choice that was begun, has been seen.
+
+        A terminator alone ends nothing: there was no answer.
+        """
+        return (self.ended and self._begun) or (bool(self._finished) and all(self._finished.values()))
 
     def feed(self, data: bytes) -> bytes:
         if self.failed is not None:
@@ -139,6 +144,7 @@ class OpenAIDecoder:
         if self.ended:
             return b""
         if self._splitter.plain(data):
+            self._begun = True
             if (passed := self._untouched(data)) is not None:
                 return passed
             if data.find(b"\n") == len(data) - 2:
@@ -195,6 +201,7 @@ class OpenAIDecoder:
             return b""
         if each.name == b"error":
             raise errors.from_document(_loose(data), throttles_as_quota=self._throttles_as_quota)
+        self._begun = True
         if data.startswith(b"{") and data.endswith(b"}") and (passed := self._untouched(data)) is not None:
             return event(passed)
         return self._chunk(data)

@@ -217,7 +217,9 @@ def test_a_terminator_is_an_end_without_a_finish_reason() -> None:
     assert decode(delta("a"), DONE)[0].endswith(DONE)
 
 
-@pytest.mark.parametrize("cut", [b"", delta("a"), delta("a", finish=""), delta("a") + b'data: {"id'])
+@pytest.mark.parametrize(
+    "cut", [b"", DONE, b": ping\n\n" + DONE, delta("a"), delta("a", finish=""), delta("a") + b'data: {"id']
+)
 def test_a_stream_without_an_end_is_truncated(cut: bytes) -> None:
     """A broken answer never looks whole."""
     with pytest.raises(ProviderError) as caught:
