@@ -47,12 +47,14 @@ class Reading:
         return "".join(each.get("text") or "" for each in getattr(part, "reasoning_details", None) or ())
 
 
-def read_whole(answer: ChatCompletion, reading: Reading) -> None:
+def read_whole(answer: ChatCompletion, reading: Reading | None = None) -> Reading:
+    reading = reading or Reading()
     reading.usage, reading.choices = _usage(answer.usage), {choice.index or 0 for choice in answer.choices}
     choice = answer.choices[0]
     reading.note_part(choice.message)
     reading.tool_calls = [_tool_call(call.function.name, call.function.arguments) for call in _calls(choice.message)]
     reading.finish = choice.finish_reason
+    return reading
 
 
 async def read_stream(chunks: AsyncIterator[ChatCompletionChunk], reading: Reading) -> None:
