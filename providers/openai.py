@@ -147,8 +147,8 @@ class OpenAIDecoder:
             self._begun = True
             if (passed := self._untouched(data)) is not None:
                 return passed
-            if data.find(b"\n") == len(data) - 2:
-                return self._decoded((Event(b"", data[6:-2]),))
+            if data.find(b"\n") == len(data) - 2:  # one event: there is nothing to be split
+                return self._single(data[6:-2])
         return self._decoded(self._splitter.feed(data))
 
     def close(self) -> bytes:
@@ -180,6 +180,13 @@ class OpenAIDecoder:
         if data.count(b'"usage"') != data.count(_NULL_USAGE):
             return None
         return data if self._call.wants_usage else data.replace(_NULL_USAGE, b"")
+
+    def _single(self, data: bytes) -> bytes:
+        try:
+            return self._chunk(data)
+        except ProviderError as error:
+            self.failed = error
+            raise
 
     def _decoded(self, events: Iterable[Event]) -> bytes:
         out = []
