@@ -127,5 +127,7 @@ def _reasoning(part: Document) -> str:
     for name in _NAMES:
         if isinstance(value := part.get(name), str) and value:
             return value
-    found = (each.get("text") or each.get("summary") for each in objects(part.get("reasoning_details")))
+    if not (details := part.get("reasoning_details")):
+        return ""
+    found = (each.get("text") or each.get("summary") for each in objects(details))
     return "".join(text for text in found if isinstance(text, str))
