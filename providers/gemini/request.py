@@ -1,5 +1,7 @@
 """Why: every field of OpenAI's request is either said in Gemini's words or refused by name, and the list stands here.
 
+Requests that were written for Google's own OpenAI layer hold `extra_body.google`, which is understood, too.
+
 Without meaning here, and so dropped: who the user is, OpenAI's own book-keeping and hints for a cache (Gemini's works
 by itself). A false `parallel_tool_calls` and OpenAI's other promises that Gemini cannot keep are refused.
 
@@ -131,6 +133,11 @@ def _merged(body: Document, own: Mapping[str, Any]) -> Document:
     return merged
 
 
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(each.capitalize() for each in others)
+
+
 class _Fields:
     """Puts each field of OpenAI's request where it belongs in Gemini's."""
 
@@ -150,6 +157,7 @@ class _Fields:
             "reasoning_effort": self._effort,
             "reasoning": self._reasoning,
             "thinking": self._thinking,
+            "extra_body": self._extra,
         }
 
     def take(self, name: str, value: Any) -> None:
@@ -256,6 +264,20 @@ class _Fields:
             self._think({"thinkingBudget": value["budget_tokens"]}, visible=True)
         else:
             raise refused("thinking", "must be enabled with budget_tokens, adaptive or disabled.")
+
+    def _extra(self, value: Any) -> None:
+        """What clients of Google's own OpenAI layer send."""
+        for name in an_object(value, "extra_body").keys() - {"google"}:
+            self._tolerance.cannot(f"extra_body.{name}", "cannot be expressed in a request to Gemini.")
+        for name, each in an_object(value.get("google") or {}, "extra_body.google").items():
+            place = f"extra_body.google.{name}"
+            if name == "thinking_config":
+                found = {_camel(key): held for key, held in an_object(each, place).items()}
+                self._think(found, visible=found.get("includeThoughts") is True)
+            elif name in ("cached_content", "safety_settings"):
+                self._body[_camel(name)] = each
+            else:
+                self._tolerance.cannot(place, "cannot be expressed in a request to Gemini.")
 
     def _think(self, how: Document, *, visible: bool) -> None:
         config = self._body.setdefault("generationConfig", {}).setdefault("thinkingConfig", {})

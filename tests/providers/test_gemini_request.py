@@ -223,6 +223,19 @@ def test_thinking(model: str, document: dict[str, Any], thinking: Any) -> None:
     assert config(model, **document)["thinkingConfig"] == thinking
 
 
+def test_what_was_written_for_googles_own_layer() -> None:
+    """Its escape is understood, and what is not is refused by name."""
+    google = {
+        "thinking_config": {"thinking_budget": 800, "include_thoughts": True},
+        "cached_content": "cachedContents/x",
+    }
+    body = sent(extra_body={"google": google})
+    assert body["generationConfig"] == {"thinkingConfig": {"thinkingBudget": 800, "includeThoughts": True}}
+    assert body["cachedContent"] == "cachedContents/x"
+    assert refusal(extra_body={"google": {"thought_tag_marker": "x"}}).param == "extra_body.google.thought_tag_marker"
+    assert refusal(extra_body={"other": {}}).param == "extra_body.other"
+
+
 @pytest.mark.parametrize("budget", [{"thinkingBudget": 9}, {"thinkingBudget": 0}])
 def test_a_level_and_a_budget_are_never_sent_together(budget: dict[str, Any]) -> None:
     """Gemini refuses both at once: the caller's own word for it counts."""

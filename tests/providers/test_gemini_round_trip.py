@@ -305,7 +305,7 @@ ANYTHING = st.recursive(
 )
 ODD_FIELDS = (
     "messages tools tool_choice response_format reasoning reasoning_effort stop max_tokens metadata user thinking "
-    "gemini vertex temperature service_tier parallel_tool_calls n modalities audio web_search_options logprobs"
+    "gemini vertex extra_body temperature service_tier parallel_tool_calls n modalities audio web_search_options"
 )
 ODD = st.dictionaries(st.sampled_from(ODD_FIELDS.split()), ANYTHING)
 MESSAGE = st.fixed_dictionaries(
