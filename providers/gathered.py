@@ -5,7 +5,7 @@ The pieces of a stream in OpenAI's form, put together to the completion that the
 
 from typing import Any
 
-from .document import loads
+from .document import load_object
 from .message import Document, objects
 
 _TEXTS = ("content", "reasoning_content", "reasoning", "reasoning_text", "refusal")
@@ -24,13 +24,13 @@ def is_stream(body: bytes) -> bool:
 
 
 def gathered(stream: bytes) -> Document:
-    """One completion out of the events that a decoder gave out."""
+    """One completion out of the events that a decoder gave out. Raises `ProviderError` for one that is no JSON."""
     answer: Document = {}
     choices: dict[int, Document] = {}
     for event in stream.split(b"\n\n"):
         data = event.removeprefix(b"data: ").replace(b"\ndata: ", b"\n")
         if data and data != b"[DONE]":
-            _chunk(loads(data), answer, choices)
+            _chunk(load_object(data), answer, choices)
     answer["object"] = str(answer.get("object") or "chat.completion").removesuffix(".chunk")
     answer["choices"] = [_whole(choices[index]) for index in sorted(choices)]
     return answer

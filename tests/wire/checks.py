@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from random import Random
 
 import openai
 
@@ -135,6 +136,22 @@ def same_at_any_chunking(wire: Wire, case: Case) -> None:
     whole = decoded(wire, case, len(case.body))
     for piece in (1, 7, 4096):
         assert decoded(wire, case, piece) == whole
+
+
+def survives_damage(wire: Wire, case: Case, times: int = 5) -> None:
+    """Some bytes of it changed: it is decoded or refused, the same in pieces, as a stream and as a document."""
+    random = Random(case.id)
+    for _ in range(times):
+        body = bytearray(case.body)
+        for _ in range(random.randint(1, 5)):
+            body[random.randrange(len(body))] = random.choice(b'"{}[]:,\\\n 0x\xff')
+        damaged = replace(case, body=bytes(body))
+        assert decoded(wire, damaged, 61) == decoded(wire, damaged, len(body))
+        for made in (damaged.body, damaged.body[: random.randrange(len(body))]):
+            try:
+                wire.response(Call(case.id, request_of(case)), made)
+            except ProviderError:
+                continue
 
 
 def decoded(wire: Wire, case: Case, piece: int) -> tuple[bytes, str]:

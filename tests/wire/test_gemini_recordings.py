@@ -24,6 +24,7 @@ from providers.contract import Call, Kind, ProviderError
 from providers.gemini import GeminiWire
 from tests.running import run_gateway, settings_of
 from tests.upstream import Asked, FakeProvider
+from tests.wire import checks
 from tests.wire.conformance import KEY, Heard, Line, Tape
 from tests.wire.cuts import events
 from tests.wire.gemini_requests import as_openai, canonical, meaning
@@ -158,6 +159,12 @@ def test_answer_that_the_sdk_cannot_read(case: Case) -> None:
 def test_any_chunking(case: Case) -> None:
     """The decoder returns the same bytes at any chunking."""
     assert len({decoded(case, piece) for piece in PIECES}) == 1
+
+
+@each([case for case in CASES if case.body])
+def test_damage_within_any_chunking(case: Case) -> None:
+    """Whatever becomes of its bytes, the decoder decodes or refuses, and does nothing else."""
+    checks.survives_damage(WIRE, replace(case, request=None))
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -60,6 +60,12 @@ async def test_any_chunking(case: Case) -> None:
     checks.same_at_any_chunking(checks.wire_of(case), case)
 
 
+@each([case for case in CASES if case.body])
+async def test_damage_within_any_chunking(case: Case) -> None:
+    """Whatever becomes of its bytes, the decoder decodes or refuses, and does nothing else."""
+    checks.survives_damage(checks.wire_of(case), case)
+
+
 @each(REFUSALS)
 async def test_refusal(line: Line, case: Case) -> None:
     """A provider's refusal has the status and the SDK's exception that say whose fault it is."""
