@@ -62,8 +62,9 @@ _BY_WORD = {
 
 _CONTEXT = re.compile(
     r"context.?(length|size|window|overflow)|maximum (context|(prompt|input) length)|too_many_prompt_tokens|"
-    r"exceed_context|max_prompt_tokens_exceeded|(prompt|input).{0,40} exceeds? (the )?max|max_seq_len|"
-    r"(prompt|input|messages).{0,30} (is|are) too long|too many (prompt|input)? ?tokens|max_new_tokens.? must be|"
+    r"exceed_context|max_prompt_tokens_exceeded|max_seq_len|max_new_tokens.? must be|"
+    r"(prompt|input).{0,40} exceeds? (the )?max\w* (length|tokens|number of tokens)|"
+    r"(prompt|input|messages).{0,30} (is|are) too long|too many (prompt|input)? ?tokens|"
     r"token limit|range of input length|reduce the length"
 )
 _BAD_KEY = re.compile(r"(incorrect|invalid)[ _]api[ _]key|api[ _]key (is )?(not valid|invalid)")  # xAI: a 400

@@ -63,6 +63,7 @@ def test_what_is_too_long_for_the_model(status: int, message: str, code: object)
         ("max_tokens is too large: 9. This model supports at most 8 completion tokens.", None),
         ("Unsupported value: 'messages[0].role' does not support 'system' with this model.", "unsupported_value"),
         ("Invalid model: x", "1500"),
+        ("Input image exceeds the maximum size of 8 MB.", None),
     ],
 )
 def test_what_is_only_wrong(message: str, code: object) -> None:
