@@ -11,6 +11,7 @@ from loguru import logger
 
 from middleware.exchange import Exchange, Outcome
 from middleware.faults import (
+    ContentFiltered,
     ContextLengthExceeded,
     Fault,
     ModelNotFound,
@@ -29,6 +30,7 @@ from providers.contract import Kind, ProviderError
 FAULTS: dict[Kind, type[Fault]] = {
     Kind.REJECTED: RejectedByProvider,
     Kind.CONTEXT_LENGTH: ContextLengthExceeded,
+    Kind.CONTENT_FILTERED: ContentFiltered,
     Kind.NOT_FOUND: ModelNotFound,
     Kind.RATE_LIMITED: ProviderRateLimited,
     Kind.OVERLOADED: ProviderOverloaded,

@@ -163,6 +163,12 @@ class ContextLengthExceeded(RejectedByProvider):
     code = "caller_context_length_exceeded"
 
 
+class ContentFiltered(RejectedByProvider):
+    """The provider's filter refused what was asked; an answer that it stopped has `finish_reason` instead."""
+
+    code = "caller_content_filtered"
+
+
 # --- the policy's ---------------------------------------------------------------------------------------------
 
 

@@ -103,20 +103,27 @@ def _self_hosted(name: str) -> Provider:
     return Provider(name, "", requires_key=False, on_disconnect="cancel", local=True)
 
 
+MISTRAL = OpenAIWire(
+    stream_usage=False,
+    reasoning="thinking",
+    renames=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed"), ("dimensions", "output_dimension")),
+)
+"""It refuses every field that it does not know. Source: https://docs.mistral.ai/api/#tag/chat"""
+
 ROWS = (
-    Provider("qwen", QWEN_REGIONS[QWEN_REGION], OpenAIWire(throttles_as_quota=True)),
+    Provider("qwen", QWEN_REGIONS[QWEN_REGION], OpenAIWire(throttles_as_quota=True, embeds_numbers=True)),
     Provider("openai", "https://api.openai.com/v1", on_disconnect="cancel"),
     Provider("deepseek", "https://api.deepseek.com", on_disconnect="cancel"),
-    Provider("mistral", "https://api.mistral.ai/v1", OpenAIWire(stream_usage=False)),
-    Provider("groq", "https://api.groq.com/openai/v1"),
-    Provider("openrouter", "https://openrouter.ai/api/v1", on_disconnect="cancel"),
+    Provider("mistral", "https://api.mistral.ai/v1", MISTRAL),
+    Provider("groq", "https://api.groq.com/openai/v1", OpenAIWire(reasoning="reasoning")),
+    Provider("openrouter", "https://openrouter.ai/api/v1", OpenAIWire(embeds_numbers=True), on_disconnect="cancel"),
     Provider("together", "https://api.together.ai/v1", on_disconnect="cancel"),
     Provider("fireworks", "https://api.fireworks.ai/inference/v1", on_disconnect="cancel"),
     Provider("xai", "https://api.x.ai/v1", on_disconnect="cancel"),
     Provider("moonshot", "https://api.moonshot.ai/v1"),
     Provider("zai", "https://api.z.ai/api/paas/v4"),
     Provider("siliconflow", "https://api.siliconflow.com/v1"),
-    Provider("cerebras", "https://api.cerebras.ai/v1"),
+    Provider("cerebras", "https://api.cerebras.ai/v1", OpenAIWire(reasoning="reasoning")),
     Provider("perplexity", "https://api.perplexity.ai"),
     Provider("nvidia", "https://integrate.api.nvidia.com/v1"),
     Provider(

@@ -68,6 +68,7 @@ class Kind(StrEnum):
 
     REJECTED = "rejected"
     CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTERED = "content_filtered"
     NOT_FOUND = "not_found"
     CREDENTIALS = "credentials"
     QUOTA = "quota"

@@ -40,6 +40,14 @@ def dumps(document: Any) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
+def encoded(document: Any) -> bytes:
+    """What we send on of an answer; raises `ProviderError` (broken) for what is nested too deeply to be written."""
+    try:
+        return dumps(document)
+    except RecursionError:
+        raise ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.") from None
+
+
 def excerpt(data: bytes, limit: int = 2000) -> str:
     """The beginning of `data` as text, for an error's `raw`."""
     return data[:limit].decode("utf-8", "replace")

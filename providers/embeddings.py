@@ -83,7 +83,7 @@ def told(call: Call, vectors: Any, tokens: Any) -> Decoded:
         raise ProviderError(Kind.BROKEN, f"The provider's answer does not hold one embedding for each of {wanted}.")
     packed = call.document.get("encoding_format") == "base64"
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(vector, packed)}
+        {"object": "embedding", "index": index, "embedding": vector_of(vector, packed)}
         for index, vector in enumerate(vectors)
     ]
     decoded = Decoded(b"")
@@ -110,7 +110,7 @@ def _dimensions(document: Mapping[str, Any]) -> int | None:
     return value
 
 
-def _vector(values: Any, packed: bool) -> Any:
+def vector_of(values: Any, packed: bool) -> Any:
     """The numbers as they came, or as float32 in base64."""
     if not isinstance(values, list) or not values or not set(map(type, values)) <= {int, float}:
         raise _no_vector()

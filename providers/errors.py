@@ -3,6 +3,9 @@
 The status speaks first, then the error's type and code, then its words. Words are looked at only where a status is
 known to be used for several meanings; each such rule names the provider that made it necessary.
 
+How long to wait is taken from headers (and by a wire of its own from what it has for that) and never from words
+("try again in 1.2s"): the official SDKs do not read them either, and a sentence is no promise of its form.
+
 Sources: https://platform.openai.com/docs/guides/error-codes, https://openrouter.ai/docs/api-reference/errors,
 https://help.aliyun.com/en/model-studio/error-code, https://api-docs.deepseek.com/quick_start/error_codes
 """
@@ -43,30 +46,43 @@ _BY_WORD = {
     "insufficient_quota": Kind.QUOTA,
     "rate_limit_error": Kind.RATE_LIMITED,
     "rate_limit_exceeded": Kind.RATE_LIMITED,
+    "rate_limit_reached_error": Kind.RATE_LIMITED,  # Moonshot
     "limit_requests": Kind.RATE_LIMITED,
     "overloaded_error": Kind.OVERLOADED,
+    "engine_overloaded_error": Kind.OVERLOADED,  # Moonshot
     "timeout": Kind.TIMEOUT,
     "model_not_found": Kind.NOT_FOUND,
     "not_found_error": Kind.NOT_FOUND,
     "invalid_request_error": Kind.REJECTED,
+    "invalid_parameter_error": Kind.REJECTED,  # DashScope
+    "badrequesterror": Kind.REJECTED,  # vLLM
     "invalid_prompt": Kind.REJECTED,
-    "content_filter": Kind.REJECTED,
 }
 """For errors without a status of their own, inside a stream or a 200."""
 
 _CONTEXT = re.compile(
-    r"context.?(length|size|window)|maximum context|too_many_prompt_tokens|exceed_context|"
+    r"context.?(length|size|window|overflow)|maximum (context|(prompt|input) length)|too_many_prompt_tokens|"
+    r"exceed_context|max_prompt_tokens_exceeded|max_seq_len|max_new_tokens.? must be|"
+    r"(prompt|input).{0,40} exceeds? (the )?max\w* (length|tokens|number of tokens)|"
     r"(prompt|input|messages).{0,30} (is|are) too long|too many (prompt|input)? ?tokens|"
     r"token limit|range of input length|reduce the length"
 )
 _BAD_KEY = re.compile(r"(incorrect|invalid)[ _]api[ _]key|api[ _]key (is )?(not valid|invalid)")  # xAI: a 400
 _NO_MONEY = re.compile(
     r"insufficient.?(balance|credit|fund)|not enough (balance|credit)|credit balance|(used|out of) .{0,20}credits|"
-    r"arrearage|account is in good standing|exceeded_current_quota|spending.?limit|freetieronly|no resource package"
+    r"credits are (depleted|exhausted)|billing.(hard.limit|not.active)|account is not active|"
+    r"arrearage|account is in good standing|exceeded_current_quota|spend(ing)?.?(limit|cap)|freetieronly|"
+    r"no resource package"
 )
-"""zAI, Moonshot: 429. xAI, DashScope: 403. DashScope: 400 for an account in arrears."""
+"""zAI, Moonshot, OpenAI, Gemini: 429. xAI, DashScope: 403. Groq: 400. DashScope: 400 for an account in arrears."""
 
-_MODERATED = re.compile(r"moderat|flagged|content.?(policy|filter)|safety|inspection")  # OpenRouter: a 403
+_FILTERED = re.compile(
+    r"content.?(policy|filter|management)|data.?inspection|responsibleai|flagged (as|by)|content exists risk|"
+    r"considered high risk|violat\w+ (our |the )?(usage|content)|unsafe or sensitive|敏感内容"
+)
+"""Azure, DashScope, OpenAI, DeepSeek, Moonshot, xAI, zAI, in this order."""
+
+_MODERATED = re.compile(r"moderat|flagged|safety|inspection")  # OpenRouter, xAI: a 403
 
 
 def from_answer(
@@ -145,18 +161,20 @@ def _kind(status: int, words: str, throttles_as_quota: bool) -> Kind:
         return Kind.QUOTA
     if status == 400 and _BAD_KEY.search(words):
         return Kind.CREDENTIALS
-    if status == 403 and _MODERATED.search(words):
-        return Kind.REJECTED
+    if status in (400, 403, 422) and (_FILTERED.search(words) or (status == 403 and _MODERATED.search(words))):
+        return Kind.CONTENT_FILTERED
     return _BY_STATUS.get(status) or (Kind.REJECTED if 400 <= status < 500 else Kind.FAILED)
 
 
 def _kind_by_word(error: Mapping[str, Any], words: str) -> Kind:
     if _CONTEXT.search(words):
         return Kind.CONTEXT_LENGTH
+    if _FILTERED.search(words):
+        return Kind.CONTENT_FILTERED
     for name in ("code", "type"):
         if found := _BY_WORD.get(str(error.get(name)).lower()):
             return found
-    return Kind.FAILED
+    return Kind.QUOTA if _NO_MONEY.search(words) else Kind.FAILED
 
 
 def _error_fields(document: Any) -> dict[str, Any]:
@@ -165,8 +183,15 @@ def _error_fields(document: Any) -> dict[str, Any]:
         document = document[0]
     if not isinstance(document, dict):
         return {}
-    inner = document.get("error")
+    inner = document.get("error") or _filtered(document.get("choices"))
     return inner if isinstance(inner, dict) else document
+
+
+def _filtered(choices: Any) -> Any:
+    """Foundry's refusal of what its model answered: a 400 with the completion that it would have been."""
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    results = choice.get("content_filter_results") if isinstance(choice, dict) else None
+    return results.get("error") if isinstance(results, dict) else None
 
 
 def _words(error: Mapping[str, Any], message: str) -> str:

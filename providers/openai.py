@@ -1,24 +1,29 @@
 """Why: nearly every provider speaks OpenAI's chat completions, each with habits of its own.
 
 The canonical form is this very wire, so translating is mostly leaving alone: the model is replaced, usage is read
-and priced, errors get their meaning, and a stream ends in one way. Nearly every chunk of a stream passes as the
-bytes that came, without being split or parsed; only what carries usage, an error or a finish reason is looked into.
+and priced, errors get their meaning, reasoning and tool calls their one form (`message`, `deltas`), and a stream ends
+in one way. Nearly every chunk of a stream passes as the bytes that came, without being split or parsed; only what
+carries usage, an error, a finish reason, a call's beginning or reasoning under another name is looked into.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from . import errors, usage
+from . import errors, message, usage
 from .contract import NO_HEADERS, Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
-from .document import dumps, load_object, loads
+from .deltas import Calls, needs_care
+from .document import dumps, encoded, load_object, loads
+from .gathered import gathered, is_stream
 from .sse import Event, Splitter, event
 from .streaming import StreamDecoder
 
 _JSON = ((b"content-type", b"application/json"),)
 _NULL_USAGE = b',"usage":null'
+
+MAX_CHOICES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +34,26 @@ class OpenAIWire:
     `stream_usage`: ask for usage in streams; off for a provider that rejects `stream_options` (Mistral answers 422)
     and sends usage unasked: there the caller's own are taken out.
     `throttles_as_quota`: its per-minute throttle is a 429 worded `insufficient_quota` (DashScope), to be retried.
+    `reasoning`: what it calls an assistant's reasoning that is given back to it, if it refuses `reasoning_content`.
+    `renames`: fields that it refuses under OpenAI's name, and knows under another.
+    `embeds_numbers`: embeddings are never asked of it in base64.
     """
 
     path: str = "/chat/completions"
     holds: str = "choices"
     stream_usage: bool = True
     throttles_as_quota: bool = False
+    reasoning: message.Reasoning = "reasoning_content"
+    renames: tuple[tuple[str, str], ...] = ()
+    embeds_numbers: bool = False
 
     def request(self, call: Call) -> WireRequest:
         document = {**call.document, "model": call.model}
+        for name, other in self.renames:
+            if (value := document.pop(name, None)) is not None:
+                document[other] = value
+        if self.reasoning != "reasoning_content" and "messages" in document:
+            document["messages"] = message.given_back(document["messages"], self.reasoning)
         if call.stream or "stream" in document:
             document["stream"] = call.stream
         if call.stream and self.stream_usage:
@@ -48,18 +64,33 @@ class OpenAIWire:
         return WireRequest(self.path, _JSON, dumps(document))
 
     def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
+        if is_stream(body) and self.holds == "choices":
+            return self._gathered(call, body)
         document = load_object(body)
         if failed := _failure(document):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
         if not isinstance(document.get(self.holds), list):
+            if errors.message_of(document):  # zAI: {"code": 401, "msg": "..."}
+                raise errors.from_document(document, throttles_as_quota=self.throttles_as_quota)
             raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
         decoded = Decoded(body)
+        changed = _settle_whole(document)
         if (found := usage.find(document)) is not None:
             usage.read(found, decoded.usage)
             if call.pricing is not None or document.get("usage") is not found:
                 _tell(document, found, decoded.usage, call.pricing)
-                decoded.body = dumps(document)
+                changed = True
+        if changed:
+            decoded.body = encoded(document)
         return decoded
+
+    def _gathered(self, call: Call, body: bytes) -> Decoded:
+        """The document that a stream tells, from a provider that streams although it was not asked to."""
+        decoder = self.stream(replace(call, stream=True, wants_usage=True))
+        document = gathered(decoder.feed(body) + decoder.close())
+        if not document["choices"]:
+            raise ProviderError(Kind.BROKEN, "The provider's answer holds no choices.")
+        return Decoded(encoded(document), decoder.usage)
 
     def stream(self, call: Call) -> "OpenAIDecoder":
         return OpenAIDecoder(call, self.throttles_as_quota)
@@ -71,7 +102,7 @@ class OpenAIWire:
 class OpenAIDecoder(StreamDecoder):
     """One stream. Comments and event names are dropped; whatever follows the terminator is ignored."""
 
-    __slots__ = ("_call", "_finished", "_several", "_splitter", "_throttles_as_quota")
+    __slots__ = ("_astray", "_begun", "_call", "_calls", "_finished", "_several", "_splitter", "_throttles_as_quota")
 
     def __init__(self, call: Call, throttles_as_quota: bool = False) -> None:
         super().__init__()
@@ -79,21 +110,30 @@ class OpenAIDecoder(StreamDecoder):
         self._throttles_as_quota = throttles_as_quota
         self._splitter = Splitter()
         self._finished: dict[int, bool] = {}
-        wanted = call.document.get("n")
-        self._several = isinstance(wanted, int) and wanted > 1
+        self._calls: dict[int, Calls] = {}
+        self._astray = False
+        self._begun = False
+        self._several = _wants_several(call.document)
 
     @property
     def finished(self) -> bool:
-        """Whether the terminator, or a finish reason for every choice that was begun, has been seen."""
-        return self.ended or (bool(self._finished) and all(self._finished.values()))
+        """Whether the terminator, or a finish reason for every choice that was begun, has been seen.
+
+        A terminator alone ends nothing: there was no answer.
+        """
+        return (self.ended and self._begun) or (bool(self._finished) and all(self._finished.values()))
 
     def feed(self, data: bytes) -> bytes:
         if self.failed is not None:
             raise self.failed
         if self.ended:
             return b""
-        if self._splitter.plain(data) and (passed := self._untouched(data)) is not None:
-            return passed
+        if self._splitter.plain(data):
+            self._begun = True
+            if (passed := self._untouched(data)) is not None:
+                return passed
+            if data.find(b"\n") == len(data) - 2:  # one event: there is nothing to be split
+                return self._single(data[6:-2])
         return super().feed(data)
 
     def _read(self, data: bytes) -> Iterable[bytes]:
@@ -111,11 +151,20 @@ class OpenAIDecoder(StreamDecoder):
             return None
         if (reasons := data.count(b'"finish_reason"')) and reasons != data.count(b'"finish_reason":null'):
             return None
+        if needs_care(data, self._astray):
+            return None
         if b'"usage"' not in data:
             return data
         if data.count(b'"usage"') != data.count(_NULL_USAGE):
             return None
         return data if self._call.wants_usage else data.replace(_NULL_USAGE, b"")
+
+    def _single(self, data: bytes) -> bytes:
+        try:
+            return self._chunk(data)
+        except ProviderError as error:
+            self.failed = error
+            raise
 
     def _event(self, each: Event) -> bytes:
         data = each.data
@@ -124,6 +173,7 @@ class OpenAIDecoder(StreamDecoder):
             return b""
         if each.name == b"error":
             raise errors.from_document(_loose(data), throttles_as_quota=self._throttles_as_quota)
+        self._begun = True
         if data.startswith(b"{") and data.endswith(b"}") and (passed := self._untouched(data)) is not None:
             return event(passed)
         return self._chunk(data)
@@ -132,7 +182,8 @@ class OpenAIDecoder(StreamDecoder):
         document = load_object(data)
         if failed := _failure(document) or (document if document.get("error") else None):
             raise errors.from_document(failed, throttles_as_quota=self._throttles_as_quota)
-        self._note(document)
+        if self._note(document):
+            data = encoded(document)
         found = usage.find(document)
         if found is not None:
             usage.read(found, self.usage)
@@ -141,7 +192,7 @@ class OpenAIDecoder(StreamDecoder):
         if found is None or (self._call.pricing is None and document.get("usage") is found):
             return event(data)
         _tell(document, found, self.usage, self._call.pricing)
-        return event(dumps(document))
+        return event(encoded(document))
 
     def _without_usage(self, document: dict[str, Any], data: bytes) -> bytes:
         """The chunk as a caller expects it who did not ask for usage: we did."""
@@ -149,9 +200,11 @@ class OpenAIDecoder(StreamDecoder):
             return event(data)
         if document.pop("usage") and not document.get("choices"):
             return b""
-        return event(dumps(document))
+        return event(encoded(document))
 
-    def _note(self, document: dict[str, Any]) -> None:
+    def _note(self, document: dict[str, Any]) -> bool:
+        """Keep in mind what each choice says of itself, and settle its form; whether anything had to be changed."""
+        changed = False
         for choice in _choices(document):
             index = choice.get("index") if self._several else 0
             index = index if isinstance(index, int) else 0
@@ -159,6 +212,30 @@ class OpenAIDecoder(StreamDecoder):
                 self._finished[index] = True
             elif self._several:
                 self._finished.setdefault(index, False)
+            if len(self._finished) > MAX_CHOICES:
+                raise ProviderError(Kind.BROKEN, "The provider's answer has too many choices.")
+            if "delta" not in choice and isinstance(choice.get("message"), dict):  # a document in place of events
+                choice["delta"] = choice.pop("message")
+                changed = True
+            if isinstance(delta := choice.get("delta"), dict):
+                changed = self._settle(delta, index, f"{document.get('id')}/{index}") or changed
+        return changed
+
+    def _settle(self, delta: dict[str, Any], index: int, seed: str) -> bool:
+        changed = message.settle(delta)
+        if delta.get("tool_calls"):
+            calls = self._calls.setdefault(index, Calls())
+            changed = calls.settle(delta, seed) or changed
+            self._astray = self._astray or calls.astray
+        return changed
+
+
+def _wants_several(document: Mapping[str, Any]) -> bool:
+    """Whether more than one choice is asked for: by `n`, or by several prompts at once."""
+    wanted, prompt = document.get("n"), document.get("prompt")
+    if isinstance(wanted, int) and wanted > 1:
+        return True
+    return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
 def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, pricing: Pricing | None) -> None:
@@ -166,6 +243,15 @@ def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, prici
     if pricing is not None:
         usage.write_cost(found, counted, pricing)
     document["usage"] = found
+
+
+def _settle_whole(document: dict[str, Any]) -> bool:
+    changed = False
+    for index, choice in enumerate(_choices(document)):
+        if isinstance(told := choice.get("message"), dict):
+            changed = message.settle(told) or changed
+            changed = message.settle_calls(told, f"{document.get('id')}/{index}") or changed
+    return changed
 
 
 def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:

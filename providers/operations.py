@@ -16,6 +16,7 @@ from .contract import Wire
 from .gemini import GeminiWire
 from .gemini.embeddings import GeminiEmbeddings
 from .openai import OpenAIWire
+from .vectors import OpenAIEmbeddings
 
 _CHAT = "/chat/completions"
 
@@ -33,7 +34,8 @@ def for_completions(providers: Mapping[str, Provider]) -> dict[str, Provider | N
 def _embedding(provider: Provider) -> Wire | None:
     wire = provider.wire
     if isinstance(wire, OpenAIWire):
-        return replace(wire, path=_elsewhere(wire, "/embeddings"), holds="data", stream_usage=False)
+        there = replace(wire, path=_elsewhere(wire, "/embeddings"), holds="data", stream_usage=False)
+        return OpenAIEmbeddings(there)
     if isinstance(wire, GeminiWire):
         return GeminiEmbeddings(vertex=provider.name == "vertex")
     return BedrockEmbeddings() if isinstance(wire, BedrockWire) else None

@@ -1,7 +1,8 @@
 """Why: server-sent events arrive cut at any byte, and a streamed chunk must cost next to nothing.
 
 `Splitter` follows the WHATWG rules (CRLF, LF or CR; comments; a `data` of several lines; a byte order mark) and is
-bounded. `Splitter.plain` recognises, without splitting, the bytes that nearly every chunk of a well-behaved provider
+bounded. A bare JSON object in place of an event, as Gemini and Ollama write an error into a stream that has begun, is
+one, too. `Splitter.plain` recognises, without splitting, the bytes that nearly every chunk of a well-behaved provider
 consists of: those may pass as they are.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
@@ -138,4 +139,6 @@ def _parse(block: bytes) -> Event | None:
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
+    if not data and block.lstrip().startswith(b"{"):
+        return Event(name, block.strip())
     return Event(name, b"\n".join(data)) if data else None

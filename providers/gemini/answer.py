@@ -1,7 +1,8 @@
 """Why: a whole answer and a stream are made of the same documents, so that both are read by one reader.
 
 A prompt that is blocked has no candidate but a reason: it becomes one answer, empty and filtered. Asked without
-`alt=sse`, or by a proxy's whim, a stream is a JSON list of its documents; it is read as the one answer that it is.
+`alt=sse`, or by a proxy's whim, a stream is a JSON list of its documents; that, or a stream that nobody asked for, is
+read as the one answer that it is.
 
 Source: https://ai.google.dev/api/generate-content#generatecontentresponse
 """
@@ -11,7 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from providers.contract import Call, Decoded, Kind, ProviderError, Usage
-from providers.document import dumps, excerpt, loads
+from providers.document import encoded, excerpt, load_object, loads
+from providers.gathered import is_stream
+from providers.sse import Splitter
 
 from . import counts, faults
 from .candidate import Candidate, Document
@@ -50,6 +53,7 @@ class Reader:
         feedback = document.get("promptFeedback")
         if not rows and isinstance(feedback, dict) and (reason := feedback.get("blockReason")):
             self._candidate(0).end(f"BLOCKED_{reason}" if isinstance(reason, int) else str(reason))
+            self._candidate(0).note({"promptFeedback": feedback})
             yield 0, {}, None
 
     def told_usage(self) -> Document | None:
@@ -86,13 +90,12 @@ def response(call: Call, body: bytes) -> Decoded:
             told.setdefault(index, []).extend((logprobs or {}).get("content", ()))
     if not reader.candidates:
         raise ProviderError(Kind.BROKEN, "The provider's answer holds no candidates.", raw=excerpt(body))
-    if not reader.finished and (body.lstrip()[:1] == b"[" or not any(messages.values())):
+    if not reader.finished and (body.lstrip()[:1] != b"{" or not any(messages.values())):
         raise ProviderError(Kind.BROKEN, "The provider's answer was cut off: it is truncated.", raw=excerpt(body))
     choices = []
     for index, candidate in sorted(reader.candidates.items()):
         _gather(messages[index], candidate.rest())
-        choice = {"index": index, "message": _message(messages[index]), "finish_reason": candidate.finish}
-        choice |= {"native_finish_reason": candidate.reason}
+        choice = {"index": index, "message": _message(messages[index]), **candidate.choice()}
         choice["logprobs"] = {"content": told[index]} if told[index] else None
         choices.append(choice)
     answer = {**reader.head, "object": "chat.completion", "choices": choices}
@@ -101,14 +104,11 @@ def response(call: Call, body: bytes) -> Decoded:
     return Decoded(encoded(answer), reader.usage)
 
 
-def encoded(document: Document) -> bytes:
-    try:
-        return dumps(document)
-    except RecursionError:
-        raise ProviderError(Kind.BROKEN, "The provider's answer is nested too deeply.") from None
-
-
 def _documents(body: bytes) -> list[Document]:
+    if is_stream(body):
+        splitter = Splitter()
+        events = [*splitter.feed(body), *splitter.rest()]
+        return [load_object(each.data) for each in events if each.data.strip() not in (b"", b"[DONE]")]
     try:
         found = loads(body)
     except ValueError:
@@ -125,7 +125,7 @@ def _gather(message: Document, delta: Document) -> None:
         if name == "gemini":
             message.setdefault("gemini", {"parts": []})["parts"] += value["parts"]
         elif name == "audio":
-            message.setdefault("audio", {**value, "data": ""})["data"] += value["data"]
+            message.setdefault("audio", {**value, "data": []})["data"].append(value["data"])
         elif isinstance(value, str):
             message.setdefault(name, []).append(value)
         else:
@@ -137,6 +137,8 @@ def _message(gathered: Document) -> Document:
     for name in ("content", "reasoning_content"):
         if isinstance(message.get(name), list):
             message[name] = "".join(message[name])
+    if "audio" in message:
+        message["audio"]["data"] = "".join(message["audio"]["data"])
     if "tool_calls" in message:
         message["tool_calls"] = _whole_calls(message["tool_calls"])
     return message

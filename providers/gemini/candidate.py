@@ -9,15 +9,19 @@ Source: https://ai.google.dev/api/generate-content#candidate
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from providers.document import dumps
+from providers.document import encoded
 
 from .arguments import Arguments
 from .citations import Text
 from .conversation import FORMAT
 
 Document: TypeAlias = dict[str, Any]
+
+MAX_OWN = 50
+"""Fields of a candidate that are kept to its end."""
 
 _FINISH = {
     "STOP": "stop",
@@ -27,6 +31,8 @@ _FINISH = {
     "UNEXPECTED_TOOL_CALL": "stop",
     "TOO_MANY_TOOL_CALLS": "stop",
     "MISSING_THOUGHT_SIGNATURE": "stop",
+    "NO_IMAGE": "stop",
+    "CONTINUATION": "length",
 }
 """Everything else is a reason not to let the answer through: `content_filter`."""
 
@@ -43,18 +49,20 @@ _NUMBERED = {
 }
 """Where the caller asked for enums as numbers. Source: google/cloud/aiplatform/v1/content.proto"""
 
+_TOLD = {"content", "finishReason", "index", "logprobsResult", "tokenCount"}
 _UNSPECIFIED = {"", 0, "FINISH_REASON_UNSPECIFIED"}
 _SIDE = {"thought", "thoughtSignature", "videoMetadata", "partMetadata"}
 
 
 class Candidate:
-    """One choice of an answer. `take` gives what is new of it as a delta."""
+    """One choice of an answer. `take` gives what is new of it as a delta; `own` is what only Google has."""
 
-    __slots__ = ("_calls", "_details", "_id", "_index", "_open", "_text", "begun", "reason")
+    __slots__ = ("_calls", "_details", "_id", "_index", "_open", "_text", "begun", "own", "reason")
 
     def __init__(self, identifier: str, index: int) -> None:
         self.reason: str | None = None
         self.begun = False
+        self.own: Document = {}
         self._id = identifier
         self._index = index
         self._calls = 0
@@ -71,9 +79,22 @@ class Candidate:
         reason = document.get("finishReason")
         if isinstance(reason, str | int) and reason not in _UNSPECIFIED:
             self.end(_NUMBERED.get(reason, str(reason)) if isinstance(reason, int) else reason)
-        if found := self._text.annotations(document.get("groundingMetadata")):
+        grounded = self._text.annotations(document.get("groundingMetadata"))
+        if found := [*grounded, *self._text.quoted(document.get("citationMetadata"))]:
             delta["annotations"] = found
+        self.note(document)
         return _joined(delta)
+
+    def note(self, fields: Mapping[str, Any]) -> None:
+        """Keep what there is no other place for, as it was said last."""
+        for name, value in fields.items():
+            if value and name not in _TOLD and (name in self.own or len(self.own) < MAX_OWN):
+                self.own[name] = value
+
+    def choice(self) -> Document:
+        """What is told of it when it is over."""
+        told = {"finish_reason": self.finish, "native_finish_reason": self.reason}
+        return {**told, "gemini": self.own} if self.own else told
 
     def end(self, reason: str) -> None:
         """The provider's word for why it ended; the last one counts, for some repeat STOP on every chunk."""
@@ -95,9 +116,8 @@ class Candidate:
         signature = part.get("thoughtSignature")
         signature = signature if isinstance(signature, str) and signature else None
         text = part.get("text")
-        if part.get("thought") is True and isinstance(text, str):
-            delta.setdefault("reasoning_content", []).append(text)
-            self._detail(delta, "reasoning.text", text=text, **({"signature": signature} if signature else {}))
+        if part.get("thought") is True:
+            self._thought(part, text, signature, delta)
             return
         if isinstance(call := part.get("functionCall"), dict):
             self._call(call, signature, delta)
@@ -105,32 +125,42 @@ class Candidate:
         if isinstance(text, str):
             delta.setdefault("content", []).append(text)
             self._text.add(text)
-        elif not self._media(part.get("inlineData"), delta) and part.keys() - _SIDE:
+        elif self._media(part.get("inlineData"), signature, delta):
+            return
+        elif part.keys() - _SIDE:
             delta.setdefault("gemini", {"parts": []})["parts"].append(part)
             return
         if signature:
             self._detail(delta, "reasoning.encrypted", data=signature)
+
+    def _thought(self, part: Document, text: Any, signature: str | None, delta: Document) -> None:
+        """A summary in words; an image of a thought is no image of the answer."""
+        if not isinstance(text, str):
+            delta.setdefault("gemini", {"parts": []})["parts"].append(part)
+            return
+        delta.setdefault("reasoning_content", []).append(text)
+        self._detail(delta, "reasoning.text", text=text, **({"signature": signature} if signature else {}))
 
     def _detail(self, delta: Document, kind: str, **fields: Any) -> None:
         detail = {"type": kind, **fields, "format": FORMAT, "index": self._details}
         delta.setdefault("reasoning_details", []).append(detail)
         self._details += 1
 
-    def _media(self, blob: Any, delta: Document) -> bool:
+    def _media(self, blob: Any, signature: str | None, delta: Document) -> bool:
         """Whether this is an image or a sound, and so can be said in OpenAI's words."""
         kind, data = (blob.get("mimeType"), blob.get("data")) if isinstance(blob, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(data, str):
             return False
         if kind.startswith("image/"):
             image = {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
-            delta.setdefault("images", []).append(image)
-        elif kind.startswith("audio/"):
-            audio = delta.setdefault(
-                "audio", {"id": f"audio_{self._id}", "data": [], "expires_at": 0, "transcript": ""}
-            )
-            audio["data"].append(data)
-        else:
+            delta.setdefault("images", []).append({**image, **_signed(signature)})
+            return True
+        if not kind.startswith("audio/"):
             return False
+        empty = {"id": f"audio_{self._id}", "data": [], "expires_at": 0, "transcript": ""}
+        delta.setdefault("audio", empty)["data"].append(data)
+        if signature:
+            self._detail(delta, "reasoning.encrypted", data=signature)
         return True
 
     def _call(self, call: Document, signature: str | None, delta: Document) -> None:
@@ -156,7 +186,7 @@ class Candidate:
         told["function"] = {"name": name, "arguments": ""}
         if signature:
             self._detail(delta, "reasoning.encrypted", data=signature, id=identifier)
-            told["extra_content"] = {"google": {"thought_signature": signature}}
+            told |= _signed(signature)
         delta.setdefault("tool_calls", []).append(told)
         self._open = (self._calls, Arguments())
         self._calls += 1
@@ -166,7 +196,7 @@ class Candidate:
             return
         index, arguments = self._open
         self._open = None
-        text = dumps(arguments.whole()).decode()
+        text = encoded(arguments.whole()).decode()
         calls = delta.setdefault("tool_calls", [])
         if calls and calls[-1]["index"] == index:
             calls[-1]["function"]["arguments"] += text
@@ -176,6 +206,11 @@ class Candidate:
     def _made_id(self) -> str:
         seed = f"{self._id}/{self._index}/{self._calls}"
         return f"call_{hashlib.sha256(seed.encode('utf-8', 'replace')).hexdigest()[:24]}"
+
+
+def _signed(signature: str | None) -> Document:
+    """A signature on the very thing that it belongs to, as Google's OpenAI layer has it."""
+    return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
 
 def _objects(value: Any) -> list[Document]:

@@ -40,6 +40,19 @@ class Text:
                 found += [{"type": "url_citation", "url_citation": {**web, **place}} for web in sources if web]
         return found[:MAX_CITATIONS]
 
+    def quoted(self, citations: Any) -> list[dict[str, Any]]:
+        """The same out of a `citationMetadata`: where the answer repeats what stands elsewhere."""
+        if not isinstance(citations, dict):
+            return []
+        rows = _list(citations.get("citationSources")) or _list(citations.get("citations"))
+        text = b"".join(self._parts) if rows else b""
+        found = ((_source(row), _place(row, text)) for row in rows[:MAX_CITATIONS])
+        return [
+            {"type": "url_citation", "url_citation": {**source, **place}}
+            for source, place in found
+            if source is not None and place is not None
+        ]
+
 
 def _place(segment: Any, text: bytes) -> dict[str, int] | None:
     if not isinstance(segment, dict):
@@ -51,11 +64,18 @@ def _place(segment: Any, text: bytes) -> dict[str, int] | None:
 
 
 def _web(chunk: Any) -> dict[str, str] | None:
-    web = chunk.get("web") if isinstance(chunk, dict) else None
-    if not isinstance(web, dict) or not isinstance(web.get("uri"), str):
+    """The page, the document or the place that a chunk is of."""
+    for kind in ("web", "retrievedContext", "maps"):
+        if isinstance(chunk, dict) and chunk.get(kind):
+            return _source(chunk[kind])
+    return None
+
+
+def _source(holder: Any) -> dict[str, str] | None:
+    if not isinstance(holder, dict) or not isinstance(holder.get("uri"), str):
         return None
-    title = web.get("title")
-    return {"url": web["uri"], "title": title if isinstance(title, str) else ""}
+    title = holder.get("title")
+    return {"url": holder["uri"], "title": title if isinstance(title, str) else ""}
 
 
 def _characters(text: bytes) -> int:

@@ -30,6 +30,7 @@ FORMAT = "google-gemini-v1"
 UNSIGNED = "skip_thought_signature_validator"
 
 _KNOWN = {"role", "content", "tool_calls", "tool_call_id", "refusal", "images", "gemini", "reasoning_details"}
+_OF_TALK = {"gemini"}
 _HARMLESS = {"cache_control", "annotations", "reasoning", "reasoning_content", "thinking_blocks"}
 """Marks of a cache that works by itself here, and fields of answers, which clients send back with the message."""
 
@@ -67,7 +68,8 @@ class Conversation:
             case "system" | "developer":
                 self.system += self._only_text(message.get("content"), f"{place}.content")
             case "user":
-                self._add("user", self._parts(message.get("content"), f"{place}.content"))
+                parts = self._parts(message.get("content"), f"{place}.content")
+                self._add("user", [*parts, *self._native(message, place)])
             case "assistant":
                 self._add("model", self._answer(message, place))
             case _:
@@ -75,9 +77,11 @@ class Conversation:
 
     def _check(self, message: Mapping[str, Any], place: str) -> None:
         for name, value in message.items():
-            if name in _KNOWN or name in _HARMLESS or value is None or value in ([], {}, ""):
+            if value is None or value in ([], {}, "") or name in _HARMLESS:
                 continue
-            if name != "name" or message.get("role") != "tool":
+            if name in _KNOWN and (name not in _OF_TALK or message.get("role") in ("user", "assistant")):
+                continue
+            if (name, message.get("role")) != ("name", "tool"):
                 self.tolerance.cannot(f"{place}.{name}", "has no place in Gemini's contents.")
 
     def _add(self, role: str, parts: list[Part]) -> None:
@@ -126,10 +130,21 @@ class Conversation:
         texts = [] if content == "" else self._parts(content, f"{place}.content")
         if message.get("refusal"):
             texts.append({"text": a_string(message["refusal"], f"{place}.refusal")})
-        images = self._parts(message.get("images"), f"{place}.images")
+        images = self._images(message.get("images"), f"{place}.images")
         calls = self._calls(message, place, details)
         loose = [each["data"] for each in details if each.get("type") == "reasoning.encrypted" and not _id(each)]
         return [*parts, *_signed(texts, loose), *images, *calls]
+
+    def _images(self, images: Any, place: str) -> list[Part]:
+        """Images that the model made, each with the signature that it came with."""
+        parts = self._parts(images, place)
+        if len(parts) != len(images or ()):
+            return parts
+        signatures = [_googles(each) if isinstance(each, dict) else "" for each in images or ()]
+        return [
+            {**part, "thoughtSignature": signature} if signature else part
+            for part, signature in zip(parts, signatures, strict=True)
+        ]
 
     def _native(self, message: Mapping[str, Any], place: str) -> list[Part]:
         own = an_object(message.get("gemini") or {}, f"{place}.gemini")

@@ -109,6 +109,16 @@ def holds_media(document: Mapping[str, Any]) -> bool:
     return False
 
 
+def names_bucket(value: Any) -> bool:
+    """Whether a file of Google's storage is named anywhere in a request, in whichever words."""
+    if isinstance(value, dict):
+        uris = (value.get(name) for name in ("fileUri", "file_uri"))
+        return any(isinstance(uri, str) and uri.strip().lower().startswith("gs:") for uri in uris) or any(
+            names_bucket(each) for each in value.values()
+        )
+    return isinstance(value, list) and any(names_bucket(each) for each in value)
+
+
 def _path(url: str) -> str:
     try:
         return urlsplit(url).path

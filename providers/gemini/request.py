@@ -1,5 +1,7 @@
 """Why: every field of OpenAI's request is either said in Gemini's words or refused by name, and the list stands here.
 
+Requests that were written for Google's own OpenAI layer hold `extra_body.google`, which is understood, too.
+
 Without meaning here, and so dropped: who the user is, OpenAI's own book-keeping and hints for a cache (Gemini's works
 by itself). A false `parallel_tool_calls` and OpenAI's other promises that Gemini cannot keep are refused.
 
@@ -17,7 +19,7 @@ from providers.contract import Call
 from providers.refusal import Tolerance, an_object, refused
 
 from .conversation import Conversation
-from .media import Media
+from .media import Media, names_bucket
 from .models import has_levels
 from .tools import choice_of, tools_of
 
@@ -90,7 +92,24 @@ def translated(call: Call, *, buckets: bool = True) -> tuple[Document, dict[str,
     for name, value in call.document.items():
         if value is not None and name not in _HARMLESS and value not in _DEFAULTS.get(name, ()):
             fields.take(name, value)
-    return _merged(body, own), media.missing
+    _settle_thinking(_thinking_of(body), _thinking_of(own))
+    body = _merged(body, own)
+    if not buckets and names_bucket(body):
+        raise refused(ESCAPES[1], "may not name a bucket: Google would read it as this gateway, not as you.")
+    return body, media.missing
+
+
+def _thinking_of(body: Mapping[str, Any]) -> Document:
+    config = body.get("generationConfig")
+    thinking = config.get("thinkingConfig") if isinstance(config, dict) else None
+    return thinking if isinstance(thinking, dict) else {}
+
+
+def _settle_thinking(config: Document, later: Mapping[str, Any]) -> None:
+    """A level and a budget exclude each other there: what is said later counts."""
+    for name, other in (("thinkingLevel", "thinkingBudget"), ("thinkingBudget", "thinkingLevel")):
+        if name in later:
+            config.pop(other, None)
 
 
 def _own(document: Mapping[str, Any]) -> Document:
@@ -114,6 +133,11 @@ def _merged(body: Document, own: Mapping[str, Any]) -> Document:
     return merged
 
 
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(each.capitalize() for each in others)
+
+
 class _Fields:
     """Puts each field of OpenAI's request where it belongs in Gemini's."""
 
@@ -133,6 +157,7 @@ class _Fields:
             "reasoning_effort": self._effort,
             "reasoning": self._reasoning,
             "thinking": self._thinking,
+            "extra_body": self._extra,
         }
 
     def take(self, name: str, value: Any) -> None:
@@ -180,6 +205,8 @@ class _Fields:
         if kind == "json_schema":
             holder = an_object(value.get("json_schema"), "response_format.json_schema")
             schema = an_object(holder.get("schema") or {}, "response_format.json_schema.schema")
+            if schema and holder.get("description"):
+                schema = {"description": holder["description"], **schema}
             if schema:
                 self._configure("responseJsonSchema", schema)
 
@@ -238,8 +265,23 @@ class _Fields:
         else:
             raise refused("thinking", "must be enabled with budget_tokens, adaptive or disabled.")
 
+    def _extra(self, value: Any) -> None:
+        """What clients of Google's own OpenAI layer send."""
+        for name in an_object(value, "extra_body").keys() - {"google"}:
+            self._tolerance.cannot(f"extra_body.{name}", "cannot be expressed in a request to Gemini.")
+        for name, each in an_object(value.get("google") or {}, "extra_body.google").items():
+            place = f"extra_body.google.{name}"
+            if name == "thinking_config":
+                found = {_camel(key): held for key, held in an_object(each, place).items()}
+                self._think(found, visible=found.get("includeThoughts") is True)
+            elif name in ("cached_content", "safety_settings"):
+                self._body[_camel(name)] = each
+            else:
+                self._tolerance.cannot(place, "cannot be expressed in a request to Gemini.")
+
     def _think(self, how: Document, *, visible: bool) -> None:
         config = self._body.setdefault("generationConfig", {}).setdefault("thinkingConfig", {})
+        _settle_thinking(config, how)
         config.update(how)
         config.pop("includeThoughts", None)
         if visible:

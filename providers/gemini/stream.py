@@ -9,11 +9,11 @@ Source: https://ai.google.dev/api/generate-content#method:-models.streamgenerate
 from collections.abc import Iterable
 
 from providers.contract import Call
-from providers.document import load_object
+from providers.document import encoded, load_object
 from providers.sse import Splitter, event
 from providers.streaming import StreamDecoder
 
-from .answer import Reader, encoded
+from .answer import Reader
 from .candidate import Document
 
 
@@ -51,10 +51,7 @@ class GeminiDecoder(StreamDecoder):
 
     def _ending(self) -> Iterable[bytes]:
         for index, candidate in sorted(self._reader.candidates.items()):
-            choice = _choice(index, candidate.rest(), None)
-            yield self._chunk(
-                [{**choice, "finish_reason": candidate.finish, "native_finish_reason": candidate.reason}]
-            )
+            yield self._chunk([{**_choice(index, candidate.rest(), None), **candidate.choice()}])
         if self._reader.call.wants_usage and (usage := self._reader.told_usage()) is not None:
             yield self._chunk([], usage=usage)
 

@@ -1,5 +1,7 @@
 """Embeddings and plain completions: metered, limited and idempotent like chat."""
 
+import struct
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,17 +36,37 @@ async def embed(gateway: RunningGateway, document: dict[str, Any], **headers: st
 
 @pytest.mark.parametrize("given", ["Hello", ["Hello", "you"], [1, 2, 3], [[1, 2], [3]]])
 async def test_embeddings(gateway: RunningGateway, provider: FakeProvider, given: Any) -> None:
-    """Texts and tokens reach the provider unchanged; the answer has its cost; the call is a settled row."""
+    """Texts and tokens reach the provider unchanged; base64 comes out; it has its cost; the call is a settled row."""
     provider.default = answer_json(EMBEDDED)
     response = await embed(gateway, {"input": given, "encoding_format": "base64", "dimensions": 2})
     answer = response.json()
     assert answer["usage"].pop("cost") == 2e-5
-    assert answer == EMBEDDED
+    packed = b64encode(struct.pack("<2f", 0.25, -0.5)).decode()
+    assert answer == {**EMBEDDED, "data": [{"object": "embedding", "index": 0, "embedding": packed}]}
     assert provider.calls[0].path == "/v1/embeddings"
     assert provider.calls[0].document["input"] == given
     assert provider.calls[0].document["dimensions"] == 2
     (row,) = await gateway.calls()
     assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 8, 0)
+
+
+async def test_base64_of_a_provider_that_knows_none(
+    database_url: str, redis_url: str, provider: FakeProvider
+) -> None:
+    """DashScope is asked for numbers; OpenAI's SDK, which asks for base64 by itself, reads them all the same."""
+    provider.default = answer_json(EMBEDDED)
+    variables = {"DASHSCOPE_API_KEY": "k", "QWEN_BASE_URL": provider.base_url, "AIGATE_UNPRICED": "free"}
+    settings = settings_of(database_url, redis_url, provider.base_url, **variables)
+    async with (
+        run_gateway(settings) as running,
+        openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0) as client,
+    ):
+        answer = await client.embeddings.create(model="qwen:text-embedding-v4", input=["Hello"], dimensions=64)
+        (row,) = await running.calls()
+    assert answer.data[0].embedding == [0.25, -0.5]
+    assert provider.calls[0].document["encoding_format"] == "float"
+    assert provider.calls[0].document["dimensions"] == 64
+    assert (row["state"], row["input_tokens"], row["usage_source"]) == ("settled", 8, "provider")
 
 
 async def test_embeddings_are_idempotent(gateway: RunningGateway, provider: FakeProvider) -> None:
@@ -226,6 +248,46 @@ async def test_streamed_completion(gateway: RunningGateway, provider: FakeProvid
     assert response.text.endswith("data: [DONE]\n\n")
     (row,) = await gateway.calls()
     assert (row["outcome"], row["output_tokens"]) == ("ok", 2)
+
+
+STREAMED = [
+    {"id": "cmpl-1", "choices": [{"index": 0, "text": "there", "finish_reason": None}]},
+    {"id": "cmpl-1", "choices": [{"index": 0, "text": " was", "finish_reason": "stop"}]},
+    {"id": "cmpl-1", "choices": [], "usage": COMPLETED["usage"]},
+]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_completions_are_idempotent(gateway: RunningGateway, provider: FakeProvider, asked: bool) -> None:
+    """A streamed one, too; its usage is told, with the cost, to who asked for it."""
+    provider.default = stream(*sse(*STREAMED))
+    document = {"model": "openai:gpt-3.5-turbo-instruct", "prompt": "Once", "stream": True}
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    answers = [
+        await gateway.client.post(
+            "/v1/completions", json={**document, **options}, headers={"idempotency-key": f"k-{asked}"}
+        )
+        for _ in range(2)
+    ]
+    assert answers[0].content == answers[1].content
+    assert ('"cost":3e-5' in answers[0].text.replace("0.00003", "3e-5")) == asked
+    assert (len(provider.calls), len(await gateway.calls())) == (1, 1)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_failed_completion(gateway: RunningGateway, provider: FakeProvider, streamed: bool) -> None:
+    """A refusal and a cut answer are told as in a chat."""
+    document = {"model": "openai:gpt-3.5-turbo-instruct", "prompt": "Once", "stream": streamed}
+    provider.script.append(answer_json({"error": {"message": "slow down"}}, 429, "retry-after: 2"))
+    refused = await gateway.client.post("/v1/completions", json=document)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+    provider.script.append(stream(*sse(*STREAMED[:1], done=False)))
+    cut = await gateway.client.post("/v1/completions", json=document)
+    assert "[DONE]" not in cut.text
+    assert "provider_invalid_response" in cut.text
+    states = [(row["state"], row["outcome"]) for row in await gateway.calls()]
+    assert states[0] == ("void", "upstream_error")
+    assert states[1][1] == ("truncated" if streamed else "upstream_error")
 
 
 async def test_echo_embeds_nothing(gateway: RunningGateway) -> None:

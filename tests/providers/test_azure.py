@@ -160,12 +160,12 @@ def test_the_filters_findings_ride_along() -> None:
 def test_a_filtered_prompt_is_a_bad_request() -> None:
     """What was found stands in the raw error."""
     error = azure.AzureWire().error(400, {}, orjson.dumps(FILTERED))
-    assert (error.kind, error.param) == (Kind.REJECTED, "prompt")
+    assert (error.kind, error.param) == (Kind.CONTENT_FILTERED, "prompt")
     assert error.raw["innererror"]["code"] == "ResponsibleAIPolicyViolation"
     inside = b"data: " + orjson.dumps(FILTERED) + b"\n\n"
     with pytest.raises(ProviderError) as caught:
         azure.AzureWire().stream(Call("m", {}, True)).feed(inside)
-    assert caught.value.kind is Kind.REJECTED
+    assert caught.value.kind is Kind.CONTENT_FILTERED
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from providers.document import dumps
 from providers.gemini.embeddings import GeminiEmbeddings
 from providers.openai import OpenAIWire
 from providers.operations import for_completions, for_embeddings
+from providers.vectors import OpenAIEmbeddings
 
 GEMINI, VERTEX, BEDROCK = GeminiEmbeddings(), GeminiEmbeddings(vertex=True), BedrockEmbeddings()
 NEW, OLD = "gemini-embedding-2", "text-embedding-005"
@@ -403,8 +404,8 @@ def test_rows() -> None:
     assert (wires["gemini"], wires["vertex"], wires["bedrock"]) == (GEMINI, VERTEX, BEDROCK)
     assert wires["anthropic"] is None
     openai = wires["openai"]
-    assert isinstance(openai, OpenAIWire)
-    assert (openai.path, openai.holds) == ("/embeddings", "data")
+    assert isinstance(openai, OpenAIEmbeddings)
+    assert (openai.wire.path, openai.wire.holds) == ("/embeddings", "data")
     assert rows["gemini"] is not None
     assert rows["gemini"].api_key == "k"
 

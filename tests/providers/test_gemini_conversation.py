@@ -130,6 +130,15 @@ def test_a_call_without_its_signature() -> None:
     assert "thoughtSignature" not in sent(messages=[message])["contents"][0]["parts"][0]
 
 
+def test_parts_of_googles_own_in_what_the_user_says() -> None:
+    """Whatever OpenAI has no form for, such as a piece of a video; nobody else's message may hold it."""
+    clip = {"fileData": {"fileUri": "https://youtu.be/x"}, "videoMetadata": {"startOffset": "5s"}}
+    messages = [{"role": "user", "content": "What is it?", "gemini": {"parts": [clip]}}]
+    assert sent(messages=messages)["contents"][0]["parts"] == [{"text": "What is it?"}, clip]
+    messages = [{"role": "system", "content": "x", "gemini": {"parts": [clip]}}, *SAID]
+    assert refusal(messages=messages).param == "messages[0].gemini"
+
+
 # --- media --------------------------------------------------------------------------------------------------------
 
 

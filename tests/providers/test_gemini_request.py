@@ -223,6 +223,34 @@ def test_thinking(model: str, document: dict[str, Any], thinking: Any) -> None:
     assert config(model, **document)["thinkingConfig"] == thinking
 
 
+def test_what_was_written_for_googles_own_layer() -> None:
+    """Its escape is understood, and what is not is refused by name."""
+    google = {
+        "thinking_config": {"thinking_budget": 800, "include_thoughts": True},
+        "cached_content": "cachedContents/x",
+    }
+    body = sent(extra_body={"google": google})
+    assert body["generationConfig"] == {"thinkingConfig": {"thinkingBudget": 800, "includeThoughts": True}}
+    assert body["cachedContent"] == "cachedContents/x"
+    assert refusal(extra_body={"google": {"thought_tag_marker": "x"}}).param == "extra_body.google.thought_tag_marker"
+    assert refusal(extra_body={"other": {}}).param == "extra_body.other"
+
+
+@pytest.mark.parametrize("budget", [{"thinkingBudget": 9}, {"thinkingBudget": 0}])
+def test_a_level_and_a_budget_are_never_sent_together(budget: dict[str, Any]) -> None:
+    """Gemini refuses both at once: the caller's own word for it counts."""
+    own = {"generationConfig": {"thinkingConfig": budget}}
+    assert config("gemini-3-pro", reasoning_effort="low", gemini=own)["thinkingConfig"] == {
+        **budget,
+        "includeThoughts": True,
+    }
+    level = {"generationConfig": {"thinkingConfig": {"thinkingLevel": "HIGH"}}}
+    found = config("gemini-2.5-pro", reasoning_effort="low", gemini=level)["thinkingConfig"]
+    assert found == {"thinkingLevel": "HIGH", "includeThoughts": True}
+    both = config("gemini-3-pro", reasoning_effort="low", thinking={"type": "enabled", "budget_tokens": 9})
+    assert both["thinkingConfig"] == {"thinkingBudget": 9, "includeThoughts": True}
+
+
 def test_the_escape_is_merged() -> None:
     """Objects into objects, tools beside tools; never into the call itself."""
     own = {"generationConfig": {"topK": 1}, "tools": [{"urlContext": {}}], "safetySettings": []}
@@ -241,3 +269,22 @@ def test_a_bucket_is_refused_where_our_own_identity_would_read_it() -> None:
     with pytest.raises(ProviderError) as refusal:
         GeminiWire(buckets=False).request(call)
     assert (refusal.value.status, refusal.value.sent) == (400, False)
+
+
+BUCKET = {"fileData": {"fileUri": "gs://somebody-elses/secret.png"}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"messages": [{"role": "user", "content": "x", "gemini": {"parts": [BUCKET]}}]},
+        {"messages": [*SAID, {"role": "assistant", "gemini": {"parts": [BUCKET]}}]},
+        {"messages": SAID, "vertex": {"contents": [{"parts": [{"file_data": {"file_uri": "GS://x/y"}}]}]}},
+    ],
+)
+def test_a_bucket_is_refused_in_googles_own_words_too(document: dict[str, Any]) -> None:
+    """No escape leads around it."""
+    with pytest.raises(ProviderError) as caught:
+        GeminiWire(buckets=False).request(Call("gemini-2.5-flash", document))
+    assert (caught.value.status, caught.value.sent) == (400, False)
+    WIRE.request(Call("gemini-2.5-flash", document))

@@ -217,7 +217,9 @@ def test_a_terminator_is_an_end_without_a_finish_reason() -> None:
     assert decode(delta("a"), DONE)[0].endswith(DONE)
 
 
-@pytest.mark.parametrize("cut", [b"", delta("a"), delta("a", finish=""), delta("a") + b'data: {"id'])
+@pytest.mark.parametrize(
+    "cut", [b"", DONE, b": ping\n\n" + DONE, delta("a"), delta("a", finish=""), delta("a") + b'data: {"id']
+)
 def test_a_stream_without_an_end_is_truncated(cut: bytes) -> None:
     """A broken answer never looks whole."""
     with pytest.raises(ProviderError) as caught:
@@ -233,6 +235,16 @@ def test_every_choice_that_was_begun_has_to_finish() -> None:
     assert decode(begun, delta(finish="stop", index=1), made=made)[0].endswith(DONE)
     with pytest.raises(ProviderError):
         decode(begun, made=made)
+
+
+@pytest.mark.parametrize(("prompt", "whole"), [(["a", "b"], False), ([[1], [2]], False), ([1, 2], True), ("a", True)])
+def test_every_prompt_has_a_choice_that_has_to_finish(prompt: Any, whole: bool) -> None:
+    """Several texts, or several lists of tokens; a list of tokens is one."""
+    decoder = WIRE.stream(call(document={"prompt": prompt}, stream=True))
+    for index, finish in ((0, None), (1, None), (0, "stop")):
+        choice = {"index": index, "text": "x", "finish_reason": finish}
+        decoder.feed(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")
+    assert decoder.finished == whole
 
 
 def test_a_last_event_without_its_blank_line_is_read() -> None:
@@ -390,7 +402,7 @@ def test_chunking_never_changes_a_byte(parts: list[bytes], wants: bool, n: int, 
         (401, b'{"detail":"Invalid API Key"}', Kind.CREDENTIALS),
         (402, b'{"error":{"message":"Insufficient Balance"}}', Kind.QUOTA),
         (403, b'{"error":{"message":"Forbidden"}}', Kind.CREDENTIALS),
-        (403, b'{"error":{"message":"Your input was flagged","metadata":{"reasons":["x"]}}}', Kind.REJECTED),
+        (403, b'{"error":{"message":"Your input was flagged","metadata":{"reasons":["x"]}}}', Kind.CONTENT_FILTERED),
         (404, b'{"error":"Specified model not found"}', Kind.NOT_FOUND),
         (408, b"", Kind.TIMEOUT),
         (409, b"", Kind.REJECTED),

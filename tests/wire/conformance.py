@@ -109,7 +109,8 @@ class Line:
         request = request_of(playing.case, wants_usage=wants_usage)
         self.replay.play(playing)
         self.provider.asked.clear()
-        heard = await self._heard(self.client, f"{playing.case.row}:{playing.case.id}", request)
+        heard = Heard()
+        await self._hear(heard, self.client, f"{playing.case.row}:{playing.case.id}", request)
         heard.data, heard.asked = bytes(self.tape.heard), list(self.provider.asked)
         if request_id := heard.headers.get("x-request-id"):
             rows = await self.gateway.rows("select * from calls where request_id = $1", request_id)
@@ -117,13 +118,14 @@ class Line:
         return heard
 
     async def straight(self, case: Case) -> Reading:
-        """What the SDK reads from the provider itself."""
+        """What the SDK, with some knowledge of habits, reads from the provider itself."""
         self.replay.play(Playing(case))
         client = self.client.with_options(base_url=self.provider.base_url)
-        return (await self._heard(client, case.id, request_of(case, wants_usage=True))).reading
+        heard = Heard(Reading(native=True))
+        await self._hear(heard, client, case.id, request_of(case, wants_usage=True))
+        return heard.reading
 
-    async def _heard(self, client: openai.AsyncOpenAI, model: str, request: Document) -> Heard:
-        heard = Heard()
+    async def _hear(self, heard: Heard, client: openai.AsyncOpenAI, model: str, request: Document) -> None:
         stream = request.get("stream") is True
         try:
             raw = await client.chat.completions.with_raw_response.create(
@@ -135,12 +137,11 @@ class Line:
                 async with answer:
                     await read_stream(answer, heard.reading)
             else:
-                heard.reading = read_whole(answer)
+                read_whole(answer, heard.reading)
         except openai.APIStatusError as error:
             heard.error, heard.headers = error, error.response.headers
         except openai.APIError as error:
             heard.error = error
-        return heard
 
 
 def request_of(case: Case, *, wants_usage: bool = False) -> Document:

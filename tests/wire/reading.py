@@ -13,7 +13,7 @@ from tests.wire.recordings import Document
 
 @dataclass
 class Reading:
-    """The first choice of an answer, and the usage of all."""
+    """The first choice of an answer, and the usage of all. `native`: as its provider tells it, without us."""
 
     text: str = ""
     reasoning: str = ""
@@ -21,27 +21,35 @@ class Reading:
     finish: str | None = None
     usage: Document | None = None
     choices: set[int] = field(default_factory=set)
+    native: bool = False
 
     def note_part(self, part: Any) -> None:
         """Add a message, or a part of one."""
         self._note_content(getattr(part, "content", None))
-        reasoning = getattr(part, "reasoning_content", None) or getattr(part, "reasoning", None)
+        reasoning = getattr(part, "reasoning_content", None)
+        if self.native and not reasoning:
+            reasoning = getattr(part, "reasoning", None) or self._of_details(part)
         if isinstance(reasoning, str):
             self.reasoning += reasoning
 
     def _note_content(self, content: Any) -> None:
-        """Text, or Mistral's list of parts: text, and thinking that holds such a list of its own."""
+        """Text; from a provider itself also Mistral's list of parts: text, and thinking that holds such a list."""
         if isinstance(content, str):
             self.text += content
-        for part in content if isinstance(content, list) else ():
+        for part in content if isinstance(content, list) and self.native else ():
             if part["type"] == "text":
                 self.text += part["text"]
             elif part["type"] == "thinking":
                 self.reasoning += "".join(each.get("text", "") for each in part["thinking"])
 
+    def _of_details(self, part: Any) -> str:
+        """OpenRouter's way to tell it, where it is the only one (Snowflake)."""
+        return "".join(each.get("text") or "" for each in getattr(part, "reasoning_details", None) or ())
 
-def read_whole(answer: ChatCompletion) -> Reading:
-    reading = Reading(usage=_usage(answer.usage), choices={choice.index or 0 for choice in answer.choices})
+
+def read_whole(answer: ChatCompletion, reading: Reading | None = None) -> Reading:
+    reading = reading or Reading()
+    reading.usage, reading.choices = _usage(answer.usage), {choice.index or 0 for choice in answer.choices}
     choice = answer.choices[0]
     reading.note_part(choice.message)
     reading.tool_calls = [_tool_call(call.function.name, call.function.arguments) for call in _calls(choice.message)]

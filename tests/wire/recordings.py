@@ -52,9 +52,11 @@ class Case:
         return self.status == 200 and ("event-stream" in kind or self.body.startswith(b"data:"))
 
     @property
-    def holds_lists(self) -> bool:
-        """Whether content is a list of parts (Mistral), in which the oracle, the plain SDK, finds no text."""
-        return self.provider == "mistral" and re.search(rb'"type": ?"thinking"', self.body) is not None
+    def hides_words(self) -> bool:
+        """Whether the oracle, the plain SDK, misses some: content that is a list, reasoning in its details alone."""
+        if re.search(rb'"type": ?"thinking"', self.body):
+            return True
+        return b'"reasoning.text"' in self.body and not re.search(rb'"reasoning(_content)?": ?"', self.body)
 
     @property
     def asked_for_stream(self) -> bool:
@@ -91,6 +93,12 @@ def recorded(wire: str = "openai-chat") -> tuple[Case, ...]:
 
 
 @cache
+def unread(wire: str) -> tuple[Case, ...]:
+    """Every recording of a wire that the oracle has not read; none without recordings."""
+    return tuple(_unread(path) for path in sorted(folder().glob(f"*/{wire}__*.json"))) if available() else ()
+
+
+@cache
 def golden() -> tuple[Case, ...]:
     """The project's own: `<name>.sse` or `<name>.body` as it comes over the wire, `<name>.json` says the rest."""
     return tuple(_golden(path) for path in sorted(GOLDEN.glob("*.json")))
@@ -107,6 +115,21 @@ def _recorded(reading: Document) -> Case:
         body=base64.b64decode(response.get("body_base64") or "") or (response.get("body_text") or "").encode(),
         request=request.get("body"),
         expected=reading,
+    )
+
+
+def _unread(path: Path) -> Case:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    request, response = document["request"] or {}, document["response"]
+    kind = str(response["headers"].get("content-type"))
+    return Case(
+        id=str(path.relative_to(folder()).with_suffix("")),
+        provider=document["provider"],
+        status=response["status"],
+        headers=response["headers"],
+        body=(response["body_text"] or "").encode(),
+        request=request.get("body"),
+        expected={"ok": response["status"] == 200, "stream": "event-stream" in kind, "path": request.get("path")},
     )
 
 

@@ -7,7 +7,6 @@ import json
 import struct
 from array import array
 from base64 import b64decode
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -23,7 +22,7 @@ from providers.operations import for_embeddings
 from tests.running import run_gateway, settings_of
 from tests.upstream import FakeProvider, answer
 from tests.wire.conformance import Tape, expected_status
-from tests.wire.recordings import Case, Document, available, folder
+from tests.wire.recordings import Case, Document, available, unread
 
 OPENAI, GEMINI, COHERE = "openai-embeddings", "gemini-batchEmbedContents", "cohere-embed"
 KINDS = {400: Kind.REJECTED, 404: Kind.NOT_FOUND, 501: Kind.FAILED}
@@ -31,23 +30,8 @@ OLLAMAS_OWN = "/api/embeddings"
 """A language of Ollama's own, whose recordings are filed with OpenAI's."""
 
 
-def read(path: Path) -> Case:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    request, response = document["request"] or {}, document["response"]
-    return Case(
-        id=str(path.relative_to(folder()).with_suffix("")),
-        provider=document["provider"],
-        status=response["status"],
-        headers=response["headers"],
-        body=(response["body_text"] or "").encode(),
-        request=request.get("body"),
-        expected={"ok": response["status"] == 200, "stream": False, "path": request.get("path")},
-    )
-
-
 def recorded(wire: str) -> list[Case]:
-    found = [read(path) for path in sorted(folder().glob(f"*/{wire}__*.json"))] if available() else []
-    return [case for case in found if case.expected["path"] != OLLAMAS_OWN]
+    return [case for case in unread(wire) if case.expected["path"] != OLLAMAS_OWN]
 
 
 def each(*wires: str, ok: bool) -> pytest.MarkDecorator:
@@ -212,7 +196,7 @@ async def check_asked(client: openai.AsyncOpenAI, gateway: Any, provider: FakePr
         headers = raw.headers
         got = [each.embedding for each in raw.parse().data]
         expected = told(case)
-        if "requests" in (case.request or {}):  # asked for base64, as the SDK does
+        if "encoding_format" not in made.document:  # asked for base64, as the SDK does
             expected = [array("f", values).tolist() for values in expected]
         assert got == expected, case.id
     except openai.APIStatusError as error:

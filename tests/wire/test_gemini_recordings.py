@@ -5,7 +5,9 @@ Requests are told back in OpenAI's words first; what our wire makes of those has
 
 import asyncio
 import json
+import math
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,16 +17,19 @@ from urllib.parse import unquote
 import openai
 import orjson
 import pytest
+import pytest_asyncio
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from providers.contract import Call, Kind, ProviderError
 from providers.gemini import GeminiWire
 from tests.running import run_gateway, settings_of
 from tests.upstream import Asked, FakeProvider
+from tests.wire import checks
 from tests.wire.conformance import KEY, Heard, Line, Tape
+from tests.wire.cuts import events
 from tests.wire.gemini_requests import as_openai, canonical, meaning
 from tests.wire.recordings import Case, Document, available, folder, recorded
-from tests.wire.replay import Playing, Replay
+from tests.wire.replay import Ending, Playing, Replay
 
 WIRE = GeminiWire()
 CASES = recorded("gemini-generate") if available() else ()
@@ -156,6 +161,12 @@ def test_any_chunking(case: Case) -> None:
     assert len({decoded(case, piece) for piece in PIECES}) == 1
 
 
+@each([case for case in CASES if case.body])
+def test_damage_within_any_chunking(case: Case) -> None:
+    """Whatever becomes of its bytes, the decoder decodes or refuses, and does nothing else."""
+    checks.survives_damage(WIRE, replace(case, request=None))
+
+
 @pytest.mark.parametrize("part", PARTS)
 @each(STREAMS)
 def test_cut(case: Case, part: float) -> None:
@@ -196,7 +207,7 @@ def test_failure(case: Case) -> None:
 
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
-values ('gemini', '*', 3000000000, 15000000000)
+select provider, '*', 3000000000, 15000000000 from unnest(array['gemini', 'vertex']) provider
 """
 
 
@@ -204,24 +215,22 @@ class PathReplay(Replay):
     """Finds the case where Gemini has the model: in the path."""
 
     async def __call__(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        model = unquote(asked.path.removeprefix("/v1/models/").rpartition(":")[0])
+        model = unquote(asked.path.rpartition("/models/")[2].rpartition(":")[0])
         body = json.dumps({**asked.document, "model": model}).encode()
         await super().__call__(replace(asked, body=body), writer)
 
 
-@pytest.mark.parametrize("piece", [0, 7])
-async def test_through_the_gateway(database_url: str, redis_url: str, piece: int) -> None:
-    """Every case, asked for by OpenAI's SDK: read, settled and billed as it should be."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def google(wire_database_url: str, redis_url: str) -> AsyncIterator[Line]:
+    """A gateway that knows Gemini and Vertex, each at its kind of address and with its kind of key."""
     replay, tape = PathReplay(), Tape()
     async with FakeProvider(default=replay) as provider:
         variables = {"GOOGLE_API_KEY": KEY, "GEMINI_BASE_URL": provider.base_url}
-        settings = settings_of(database_url, redis_url, provider.base_url, **variables)
+        variables |= {"VERTEX_API_KEY": KEY, "VERTEX_BASE_URL": f"{provider.base_url}/projects/p/publishers/google"}
+        settings = settings_of(wire_database_url, redis_url, provider.base_url, **variables)
         async with run_gateway(settings) as gateway, client_of(gateway, tape) as client:
             await gateway.rows(PRICE)
-            line = Line(gateway, provider, replay, client, tape)
-            for case in CASES:
-                asked = replace(case, provider="gemini", request=asked_as_openai(case))
-                check_settled(await line.ask(Playing(asked, piece), wants_usage=True), case)
+            yield Line(gateway, provider, replay, client, tape)
 
 
 def client_of(gateway: Any, tape: Tape) -> openai.AsyncOpenAI:
@@ -229,22 +238,73 @@ def client_of(gateway: Any, tape: Tape) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0, http_client=http)
 
 
-def asked_as_openai(case: Case) -> Document:
+def asked_as_openai(case: Case, *, stream: bool) -> Case:
+    """The case with the request that an OpenAI client would have made."""
     asked: Document = {"messages": [{"role": "user", "content": "x"}]}
     if case.request is not None and case in REQUESTS:
         asked = as_openai(canonical(case.request))
-    return {**asked, "stream": case.streamed}
+    return replace(case, request={**asked, "stream": stream})
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("piece", [0, 1, 7])
+@each(CASES)
+async def test_through_the_gateway(google: Line, case: Case, piece: int) -> None:
+    """Asked for by OpenAI's SDK: read, settled and billed as it should be, however it is cut into pieces."""
+    made = asked_as_openai(case, stream=case.streamed)
+    check_settled(await google.ask(Playing(made, piece), wants_usage=True), case)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@each(ANSWERS)
+async def test_answer_in_the_other_mode(google: Line, case: Case) -> None:
+    """Whoever asks for a stream gets one, whoever asks for a document gets one, whatever Google sends."""
+    made = asked_as_openai(case, stream=not case.streamed)
+    check_settled(await google.ask(Playing(made), wants_usage=True), case)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("ending", ["dropped", "ended"])
+@each(STREAMS)
+async def test_cut_through_the_gateway(google: Line, case: Case, part: float, ending: Ending) -> None:
+    """A stream that breaks off never looks whole, and is settled as truncated."""
+    end = int(len(case.body) * part)
+    finished = says_its_end(case.body[:end], ended=ending == "ended")
+    playing = Playing(asked_as_openai(case, stream=True), 0, end, ending, linger=finished)
+    heard = await google.ask(playing, wants_usage=True)
+    assert heard.row is not None
+    assert heard.done == finished
+    if finished:
+        assert (heard.error, heard.row["outcome"]) == (None, "ok")
+        return
+    assert getattr(heard.error, "code", None) == "provider_invalid_response"
+    assert heard.row["outcome"] == ("truncated" if heard.status is None else "upstream_error")
+
+
+def says_its_end(body: bytes, *, ended: bool) -> bool:
+    """Whether each candidate that was begun has said why it ended."""
+    reasons: dict[int, bool] = {}
+    for data in events(body, ended=ended):
+        for candidate in json.loads(data).get("candidates") or ():
+            index = candidate.get("index", 0)
+            reasons[index] = reasons.get(index, False) or bool(candidate.get("finishReason"))
+    return bool(reasons) and all(reasons.values())
 
 
 def check_settled(heard: Heard, case: Case) -> None:
     (asked,) = heard.asked
-    assert asked.headers["x-goog-api-key"] == KEY
-    assert "authorization" not in asked.headers
+    assert KEY in (
+        asked.headers.get("x-goog-api-key"),
+        asked.headers.get("authorization", "").removeprefix("Bearer "),
+    )
+    assert ("x-goog-api-key" in asked.headers) == (case.row == "gemini")
     assert heard.row is not None
     if not is_answer(case):
         assert (heard.row["state"], heard.row["outcome"]) == ("void", "upstream_error")
         ours = b"API key" in case.body or _failed_as(case) == 403
         assert heard.status == (502 if ours else _failed_as(case))
+        assert ours or heard.headers.get("retry-after") == expected_delay(case)
         return
     assert heard.error is None, case.id
     assert (heard.row["state"], heard.row["outcome"]) == ("settled", "ok")
@@ -253,12 +313,20 @@ def check_settled(heard: Heard, case: Case) -> None:
     assert heard.reading.text == case.expected["text"]
     assert heard.reading.reasoning == case.expected["reasoning"]
     assert heard.reading.finish == expected_finish(case)
+    if not has_partial_arguments(case):
+        assert heard.reading.tool_calls == case.expected["tool_calls"]
     expected = tokens(case.expected["usage"])
     assert told(heard.reading.usage) == expected
     assert heard.reading.usage is not None
     assert heard.reading.usage["cost"] == heard.billed
     names = {"input": "input_tokens", "cached": "cache_read_tokens", "output": "output_tokens"}
     assert expected is None or all(heard.row[ours] == expected[name] for name, ours in names.items())
+
+
+def expected_delay(case: Case) -> str | None:
+    """What an error's details say, which the SDK does not read: whole seconds, rounded up."""
+    found = re.search(rb'"retryDelay": *"(\d+(?:\.\d+)?)s"', case.body)
+    return str(math.ceil(float(found[1]))) if found else None
 
 
 def _failed_as(case: Case) -> int:

@@ -37,6 +37,12 @@ async def test_answer(line: Line, case: Case) -> None:
     await checks.reads_as_expected(line, case)
 
 
+@each(ANSWERS)
+async def test_answer_in_the_other_mode(line: Line, case: Case) -> None:
+    """The same, from a provider that does not heed whether it was asked for a stream."""
+    await checks.reads_the_same_in_the_other_mode(line, case)
+
+
 @pytest.mark.parametrize("piece", PIECES)
 @each(STREAMS)
 async def test_stream_in_pieces(line: Line, case: Case, piece: int) -> None:

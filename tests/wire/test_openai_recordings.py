@@ -41,6 +41,12 @@ async def test_answer(line: Line, case: Case) -> None:
     await checks.reads_as_expected(line, case)
 
 
+@each(ANSWERS)
+async def test_answer_in_the_other_mode(line: Line, case: Case) -> None:
+    """The same, from a provider that does not heed whether it was asked for a stream."""
+    await checks.reads_the_same_in_the_other_mode(line, case)
+
+
 @pytest.mark.parametrize("piece", PIECES)
 @each(STREAMS)
 async def test_stream_in_pieces(line: Line, case: Case, piece: int) -> None:
@@ -52,6 +58,12 @@ async def test_stream_in_pieces(line: Line, case: Case, piece: int) -> None:
 async def test_any_chunking(case: Case) -> None:
     """The decoder returns the same bytes at any chunking."""
     checks.same_at_any_chunking(checks.wire_of(case), case)
+
+
+@each([case for case in CASES if case.body])
+async def test_damage_within_any_chunking(case: Case) -> None:
+    """Whatever becomes of its bytes, the decoder decodes or refuses, and does nothing else."""
+    checks.survives_damage(checks.wire_of(case), case)
 
 
 @each(REFUSALS)
