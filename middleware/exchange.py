@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from middleware.asgi import START, Message, RawHeaders, Scope, Send, is_last
 from middleware.faults import Fault
@@ -66,8 +66,7 @@ class Caller:
     """Seconds within which the same request without an `Idempotency-Key` joins the first; `None` is never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What the request asks for, once the handler has resolved it."""
 
     provider: str

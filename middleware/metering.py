@@ -3,7 +3,8 @@
 The handler passes this layer's gate (`exchange.admit`) just before it calls the provider: the call is reserved
 there, and refused if it cannot be. From then on this layer settles at every end there is:
 
-- the message with the last bytes waits for the settlement's commit, the one delay on purpose in the whole chain;
+- the message with the last bytes waits for the settlement's commit, the one delay on purpose in the whole chain, and
+  the head of an answer in one piece waits with it: both leave in one write;
 - an exception, a disconnect or a shutdown settles in `finally`, shielded from cancellation.
 
 The recorded answer of a held idempotency key is handed to the settlement, so that both become durable in one
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from loguru import logger
 
-from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from middleware.asgi import START, ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import Answer, Exchange, Outcome, Target, Usage, exchange_of
 from middleware.faults import Fault
 
@@ -81,13 +82,14 @@ class Metering:
 class _Metered:
     """The metering of one exchange: nothing until the gate is passed, then settled once."""
 
-    __slots__ = ("_exchange", "_ledger", "_reservation", "_send")
+    __slots__ = ("_exchange", "_head", "_ledger", "_reservation", "_send")
 
     def __init__(self, exchange: Exchange, ledger: Ledger, send: Send) -> None:
         self._exchange = exchange
         self._ledger = ledger
         self._send = send
         self._reservation: Reservation | None = None
+        self._head: Message | None = None
         exchange.gates.append(self._gate)
 
     async def _gate(self, target: Target) -> None:
@@ -97,10 +99,22 @@ class _Metered:
         self._reservation = reservation
 
     async def send(self, message: Message) -> None:
+        if message["type"] == START and self._may_wait(message):
+            self._head = message
+            return
         if self._exchange.is_ending(message):
             self._exchange.ending = True
             await self.settle(message=message)
+        head, self._head = self._head, None
+        if head is not None:
+            await self._send(head)
         await self._send(message)
+
+    def _may_wait(self, head: Message) -> bool:
+        """Whether this is the head of a billed answer in one piece, which nobody records before its body comes."""
+        if self._reservation is None or self._exchange.recording is not None:
+            return False
+        return any(name == b"content-length" for name, _ in head.get("headers", ()))
 
     async def settle(self, *, message: Message | None = None, fault: Fault | None = None) -> None:
         """End the reservation if it has not ended, as the exchange says that the call ended."""

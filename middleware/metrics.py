@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Target, Usage, exchange_of
-from middleware.tally import Tally
+from middleware.tally import Cells, Tally
 
 MOST_MODELS = 500
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -48,18 +48,17 @@ class Instruments:
         self.in_flight = tally.family("aigate_requests_in_flight", "Being answered now.", gauge=True).cells()
         self._priced = priced
         self._models: set[tuple[str, str]] = set()
-        self._series: dict[tuple[str, str, str], _Series] = {}
+        self._series: dict[Target | None, _Series] = {}
 
     def record(self, exchange: Exchange) -> None:
         """Count one exchange that is over."""
-        labels = self._labels(exchange)
-        series = self._series.get(labels) or self._keep(labels)
-        self.requests.cells(*labels, str(exchange.final_status))[0] += 1
+        series = self._series.get(exchange.target) or self._found(exchange)
+        series.answers(exchange.final_status)[0] += 1
         self.duration.observe(series.duration, exchange.elapsed)
         if exchange.first_byte is not None:
             self.first_byte.observe(series.first_byte, exchange.first_byte)
         if exchange.fault is not None:
-            self.errors.cells(labels[0], exchange.fault.code)[0] += 1
+            self.errors.cells(series.provider, exchange.fault.code)[0] += 1
         if exchange.replayed:
             self.replays[0] += 1
         if exchange.usage is not None and exchange.spent:
@@ -74,10 +73,14 @@ class Instruments:
         for kind, attribute in TOKEN_TYPES:
             count = getattr(usage, attribute)
             if count:
-                self.tokens.cells(series.provider, series.model, kind)[0] += count
+                series.tokens(kind)[0] += count
 
-    def _keep(self, labels: tuple[str, str, str]) -> "_Series":
-        series = self._series[labels] = _Series(self, *labels)
+    def _found(self, exchange: Exchange) -> "_Series":
+        """The series of this exchange; kept for the next one of its target, unless that still has no name."""
+        provider, model, stream = self._labels(exchange)
+        series = _Series(self, provider, model, stream)
+        if exchange.target is None or exchange.target.model == model:
+            self._series[exchange.target] = series
         return series
 
     def _labels(self, exchange: Exchange) -> tuple[str, str, str]:
@@ -100,15 +103,34 @@ class Instruments:
 class _Series:
     """The numbers of one model, found once: to look each up costs more than to change it."""
 
-    __slots__ = ("cost", "duration", "first_byte", "model", "overhead", "provider", "upstream")
+    __slots__ = (
+        *("_instruments", "_labels", "_statuses", "_tokens"),
+        *("cost", "duration", "first_byte", "overhead", "provider", "upstream"),
+    )
 
     def __init__(self, instruments: Instruments, provider: str, model: str, stream: str) -> None:
-        self.provider, self.model = provider, model
+        self.provider = provider
         self.duration = instruments.duration.cells(provider, model, stream)
         self.first_byte = instruments.first_byte.cells(provider, model, stream)
         self.upstream = instruments.upstream.cells(provider, model)
         self.overhead = instruments.overhead.cells(provider, model)
         self.cost = instruments.cost.cells(provider, model)
+        self._instruments = instruments
+        self._labels = provider, model, stream
+        self._statuses: dict[int, Cells] = {}
+        self._tokens: dict[str, Cells] = {}
+
+    def answers(self, status: int) -> Cells:
+        cells = self._statuses.get(status)
+        if cells is None:
+            cells = self._statuses[status] = self._instruments.requests.cells(*self._labels, str(status))
+        return cells
+
+    def tokens(self, kind: str) -> Cells:
+        cells = self._tokens.get(kind)
+        if cells is None:
+            cells = self._tokens[kind] = self._instruments.tokens.cells(*self._labels[:2], kind)
+        return cells
 
 
 @dataclass(frozen=True, slots=True)

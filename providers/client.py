@@ -270,10 +270,9 @@ _LISTING = Call("", {})
 
 def _field(response: httpx.Response, name: bytes) -> bytes:
     """A header of the answer; httpx's own way to it works out the encoding of all of them first (8 us)."""
-    for key, value in response.fields if isinstance(response, Arrived) else response.headers.raw:
-        if key.lower() == name:
-            return value
-    return b""
+    if isinstance(response, Arrived):
+        return response.fields.get(name, b"")
+    return str(response.headers.get(name.decode(), "")).encode("latin-1", "replace")
 
 
 def _is_document(content_type: bytes) -> bool:

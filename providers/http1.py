@@ -190,10 +190,14 @@ class Prepared(httpx.Request):
 
 
 class Arrived(httpx.Response):
-    """An answer whose `fields` are what came; it is httpx's response, with headers, to whoever asks for them."""
+    """An answer as it came; it is httpx's response, with headers, to whoever asks for them.
+
+    `fields` has the headers by their names in lower case; of several with the same name, the last.
+    """
 
     def __init__(self, status: int, fields: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream) -> None:
-        self.fields = fields
+        self._raw = fields
+        self.fields = dict(fields)
         self.status_code = status
         self.stream = stream
         self.extensions = {}
@@ -202,7 +206,7 @@ class Arrived(httpx.Response):
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody
-        return httpx.Headers(self.fields)
+        return httpx.Headers(self._raw)
 
 
 class _Connection(asyncio.Protocol):
@@ -311,7 +315,7 @@ class _Connection(asyncio.Protocol):
 
     def _ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the body (RFC 9112, 6.3)."""
-        names = {name.lower() for name, _ in self.headers}
+        names = {name for name, _ in self.headers}
         return not names & {b"content-length", b"transfer-encoding"}
 
     # --- the parser's side
@@ -321,7 +325,7 @@ class _Connection(asyncio.Protocol):
         self._spoilt = self._spoilt or self.complete  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

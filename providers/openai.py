@@ -250,7 +250,8 @@ def _settle_whole(document: dict[str, Any]) -> bool:
     for index, choice in enumerate(_choices(document)):
         if isinstance(told := choice.get("message"), dict):
             changed = message.settle(told) or changed
-            changed = message.settle_calls(told, f"{document.get('id')}/{index}") or changed
+            if told.get("tool_calls"):
+                changed = message.settle_calls(told, f"{document.get('id')}/{index}") or changed
     return changed
 
 

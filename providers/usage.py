@@ -13,6 +13,7 @@ from typing import Any
 from .contract import Pricing, Usage
 
 _INPUT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+_REASONING, _AUDIO, _IMAGE = ("reasoning_tokens",), ("audio_tokens",), ("image_tokens",)
 _CACHE_READ = ("cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
 _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_READ)
 """Outside the details: DeepSeek's word, Mistral's, then Moonshot's, Venice's and other gateways'."""
@@ -24,6 +25,7 @@ _OPENAI = frozenset(
 )
 """All that most usages hold: what other providers add need not be looked for there."""
 
+_NOTHING: Mapping[str, Any] = {}
 _NANO = Decimal(1_000_000_000)
 _MOST = 10**15
 
@@ -50,15 +52,15 @@ def read(document: Mapping[str, Any], usage: Usage) -> None:
     """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
     prompt = _details(document, "prompt_tokens_details", "input_tokens_details")
     completion = _details(document, "completion_tokens_details", "output_tokens_details")
+    others = _NOTHING if document.keys() <= _OPENAI else document
     usage.input_tokens = _first(document, _INPUT)
-    others = {} if document.keys() <= _OPENAI else document
     usage.cache_read_tokens = _first(prompt, _CACHE_READ) or _first(others, _CACHE_READ_OUTSIDE)
     usage.cache_write_tokens = _first(prompt, _CACHE_WRITE) or _first(others, _CACHE_WRITE)
-    usage.reasoning_tokens = _count(completion.get("reasoning_tokens")) or _count(others.get("reasoning_tokens"))
+    usage.reasoning_tokens = _first(completion, _REASONING) or _first(others, _REASONING)
     usage.output_tokens = _output(document, usage)
-    usage.audio_tokens = _count(prompt.get("audio_tokens")) + _count(completion.get("audio_tokens"))
-    usage.image_tokens = _count(prompt.get("image_tokens")) + _count(completion.get("image_tokens"))
-    usage.provider_cost = _provider_cost(others)
+    usage.audio_tokens = _first(prompt, _AUDIO) + _first(completion, _AUDIO)
+    usage.image_tokens = _first(prompt, _IMAGE) + _first(completion, _IMAGE)
+    usage.provider_cost = _provider_cost(others) if others else None
     usage.source = "provider"
 
 
@@ -82,14 +84,15 @@ def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         if isinstance(found := document.get(name), dict):
             return found
-    return {}
+    return _NOTHING
 
 
 def _first(document: Mapping[str, Any], names: tuple[str, ...]) -> int:
     """The first count that is not 0: an empty detail must not hide the word that a provider really uses."""
     if document:
         for name in names:
-            if (value := document.get(name)) and (found := _count(value)):
+            value = document.get(name)
+            if value and (found := value if type(value) is int and 0 < value < _MOST else _count(value)):
                 return found
     return 0
 

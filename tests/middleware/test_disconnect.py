@@ -1,7 +1,6 @@
 """What happens when the client leaves."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -11,7 +10,7 @@ from middleware.exchange import Exchange, Outcome, exchange_of
 from middleware.faults import ClientDisconnected
 from tests.middleware.driving import TARGET, Peer, answering, drive, messages, scope_of
 
-DRAINING = replace(TARGET, drain=True)
+DRAINING = TARGET._replace(drain=True)
 
 
 async def turns(count: int = 5) -> None:

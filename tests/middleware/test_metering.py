@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from middleware.asgi import BODY, ASGIApp, Message, Receive, Scope, Send
+from middleware.asgi import BODY, START, ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import Answer, Exchange, Outcome, exchange_of
 from middleware.faults import Fault, ProviderBroken, StoreUnavailable, Unpriced
 from middleware.metering import Metering
@@ -311,3 +311,34 @@ def uncounted() -> ASGIApp:
         await answering(b"a")(scope, receive, send)
 
     return app
+
+
+def in_one_piece(sent: list[str], peer: Peer) -> ASGIApp:
+    """A handler that sends a head with a length, and says what the client has before and after the body."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        await exchange.admit(TARGET)
+        exchange.spent, exchange.usage, exchange.outcome = True, Tokens(), Outcome.OK
+        head, last = messages(b"a", headers=[(b"content-length", b"1")])
+        await send(head)
+        sent.append(f"{len(peer.sent)} before the body")
+        await send(last)
+
+    return app
+
+
+async def test_the_head_of_a_whole_answer_waits_for_its_body() -> None:
+    """Both leave together, after the settlement: one write in place of two."""
+    peer, sent = Peer(), list[str]()
+    await drive(Metering(in_one_piece(sent, peer), MemoryLedger()), peer, exchange())
+    assert sent == ["0 before the body"]
+    assert [message["type"] for message in peer.sent] == [START, BODY]
+
+
+async def test_the_head_of_a_recorded_answer_does_not_wait() -> None:
+    """Who records it must have seen it before the settlement asks for the answer."""
+    peer, sent, run = Peer(), list[str](), exchange()
+    run.recording = Recorded()
+    await drive(Metering(in_one_piece(sent, peer), MemoryLedger()), peer, run)
+    assert sent == ["1 before the body"]
