@@ -109,7 +109,6 @@ class Gateway:
         self._reaper = asyncio.create_task(self.stores.answers.reap_for_ever())
         self._saver = asyncio.create_task(save_for_ever(self._tally))
         ready, states = await self._readiness.look()
-        _spare_the_collector()
         logger.info("aigate {} serves, {}", __version__, "ready" if ready else f"not ready: {states}")
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -132,6 +131,7 @@ class Gateway:
         stores.estimator.close()
         await stores.limiter.close()
         await stores.prices.close()
+        await stores.ledger.close()
         await stores.replica.stop()
         await stores.database.close()
 
@@ -140,7 +140,9 @@ def create() -> Gateway:
     """The gateway of this process' environment: the factory that each uvicorn worker calls."""
     settings = Settings.read()
     logs.configure(settings.log_level)
-    return Gateway(settings)
+    gateway = Gateway(settings)
+    _spare_the_collector()
+    return gateway
 
 
 def _spare_the_collector() -> None:

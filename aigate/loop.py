@@ -1,21 +1,20 @@
 """Why: nearly every timer of a gateway is cancelled long before it is due, and uvloop makes a libuv timer for each.
 
-A call has some six of them (head, body, first byte, answer, keep-alive, statements), 3 us each. Here a timer that is
-due no sooner than `COARSE` is only put into the set of all that are due in the same hundredth of a second; a set has
-one timer. So it may fire `SLOT` late, never early, and most of the time costs an insertion and a removal.
+A call has some six of them (head, body, first byte, answer, keep-alive, statements), 3 us each. Here timers that are
+due at about the same time share one: they are put into a set, which costs an insertion and a removal. A timer never
+fires early, and at most a sixteenth of its delay late; one of less than `COARSE` is uvloop's own, and exact.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from math import frexp
 from typing import Any
 
 import uvloop
 
 COARSE = 0.05
-"""Seconds from which on a timer need not be exact."""
-SLOT = 0.01
-"""Seconds that such a timer may fire late."""
+"""Seconds."""
 
 
 class Loop(uvloop.Loop):
@@ -23,7 +22,7 @@ class Loop(uvloop.Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._slots: dict[int, set[CoarseTimer]] = {}
+        self._slots: dict[tuple[int, int], set[CoarseTimer]] = {}
 
     def call_later(  # type: ignore[override]  # its own says that the timer is a TimerHandle, which is a class
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -32,18 +31,29 @@ class Loop(uvloop.Loop):
         if delay < COARSE:
             return super().call_later(delay, callback, *args, context=context)
         when = self.time() + delay
-        number = int(when / SLOT) + 1
-        slot = self._slots.get(number)
+        exponent = frexp(delay)[1]  # the delay is less than 2**exponent, and at least half of it
+        key = exponent, int(when / _WIDTHS[exponent]) + 1
+        slot = self._slots.get(key)
         if slot is None:
-            slot = self._slots[number] = set()
-            super().call_later(number * SLOT - self.time(), self._fire, number)
+            slot = self._open(key)
         timer = CoarseTimer(when, callback, args, context or copy_context(), slot)
         slot.add(timer)
         return timer
 
-    def _fire(self, number: int) -> None:
-        for timer in self._slots.pop(number):
+    def _open(self, key: tuple[int, int]) -> set["CoarseTimer"]:
+        """A slot for what is due before its end; there are at most 32 of one width at a time."""
+        slot = self._slots[key] = set()
+        end = key[1] * _WIDTHS[key[0]]
+        super().call_later(end - self.time(), self._fire, key, context=Context())
+        return slot
+
+    def _fire(self, key: tuple[int, int]) -> None:
+        for timer in self._slots.pop(key):
             self.call_soon(timer.fire, context=timer.context)
+
+
+_WIDTHS = {exponent: 2.0 ** (exponent - 5) for exponent in range(-10, 64)}
+"""Seconds of a slot by the exponent of the delays in it: a sixteenth of the shortest of them, at most."""
 
 
 class CoarseTimer:

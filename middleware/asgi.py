@@ -4,7 +4,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -23,7 +23,8 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     """The first value of a request header, or `None`; `name` in lower case, as ASGI servers send it."""
     for key, value in scope["headers"]:
         if key == name:
-            return cast(bytes, value)
+            found: bytes = value
+            return found
     return None
 
 

@@ -235,7 +235,8 @@ class Upstream:
         self._closed = True
         self._watch.stop()
         with contextlib.suppress(httpx.HTTPError, OSError, RuntimeError):
-            await cast(httpx.AsyncByteStream, self._response.stream).aclose()
+            stream: httpx.AsyncByteStream = self._response.stream  # type: ignore[assignment]  # ours are never sync
+            await stream.aclose()
 
     async def _next(self) -> bytes | None:
         """The next bytes of the answer, None at its end."""
@@ -253,7 +254,8 @@ class Upstream:
         return chunk
 
     def _begun(self) -> AsyncIterator[bytes]:
-        chunks = aiter(cast(httpx.AsyncByteStream, self._response.stream))
+        stream: httpx.AsyncByteStream = self._response.stream  # type: ignore[assignment]  # ours are never sync
+        chunks = aiter(stream)
         self._source = source = inflated(_field(self._response, b"content-encoding").decode("latin-1"), chunks)
         return source
 

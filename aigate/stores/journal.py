@@ -165,6 +165,7 @@ class Journal:
     def __init__(self, database: Database, replica: Replica) -> None:
         self._database = database
         self._replica = replica
+        self._line = database.line()
         self._batch: Batch[Opening | Closing, None] = Batch(self._write, lanes=1)
 
     def submit(self, item: Opening | Closing) -> "asyncio.Future[None]":
@@ -180,6 +181,9 @@ class Journal:
         """Return once everything that was submitted has been written, or has failed."""
         await self._batch.flush()
 
+    async def close(self) -> None:
+        await self._line.close()
+
     async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
         openings = [item.row for item in items if isinstance(item, Opening)]
         closings = _Closings()
@@ -188,7 +192,7 @@ class Journal:
                 closings.add(item)
         if openings:
             await self._replica.ensure_lease()
-        async with self._database.connection() as connection:
+        async with self._line as connection:
             if not closings.rows:
                 await connection.execute(OPEN, _json(openings), self._replica.id)
                 return [None] * len(items)

@@ -9,14 +9,17 @@ again a second later. Limits are then per replica, which the log says; nobody wa
 """
 
 import asyncio
+import hashlib
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import redis.asyncio as redis
 from loguru import logger
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection as Connection
+from redis.exceptions import NoScriptError, RedisError
 
 from aigate.stores.batch import Batch
 from middleware.rate_limit import WINDOW, Allowance
@@ -46,6 +49,10 @@ return answers
 """
 
 
+TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
+"""The name by which Redis knows a script that it has seen."""
+
+
 class LocalLimiter:
     """The `Limiter` port on this replica alone; forgets the longest unused of very many names."""
 
@@ -72,7 +79,7 @@ class RedisLimiter:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._client: redis.Redis = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        self._script = self._client.register_script(TAKE)
+        self._line: Connection | None = None
         self._timeout = timeout
         self._local = LocalLimiter()
         self._broken_until = 0.0
@@ -95,15 +102,18 @@ class RedisLimiter:
 
     async def close(self) -> None:
         await self._batch.flush()
+        if self._line is not None:
+            await self._line.disconnect()
         await self._client.aclose()
 
     async def _take(self, asked: Sequence[tuple[str, int]]) -> list[Allowance]:
         try:
             async with asyncio.timeout(self._timeout):
-                rows = await self._script(
-                    [KEY + name for name, _ in asked], [WINDOW * 1_000_000, *(limit for _, limit in asked)]
+                rows = await self._run(
+                    len(asked), *(KEY + name for name, _ in asked), WINDOW * 1_000_000, *(limit for _, limit in asked)
                 )
         except (RedisError, OSError, TimeoutError) as error:
+            await self._hang_up()
             self._break(error)
             return [self._local.take_now(name, limit) for name, limit in asked]
         self._mend()
@@ -111,6 +121,24 @@ class RedisLimiter:
             _allowance(limit, bool(allowed), full_in / 1e6, retry_in / 1e6)
             for (_, limit), (allowed, full_in, retry_in) in zip(asked, rows, strict=True)
         ]
+
+    async def _run(self, *arguments: str | int) -> Any:
+        """Run the script, on a connection that is kept: the client's way to one costs more than the script."""
+        line = self._line
+        if line is None:
+            line = self._line = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            line.socket_timeout = None  # the time of the whole is kept by who asks
+            await line.connect()
+        try:
+            return await _said(line, "EVALSHA", TAKE_SHA, *arguments)
+        except NoScriptError:  # Redis was started anew
+            return await _said(line, "EVAL", TAKE, *arguments)
+
+    async def _hang_up(self) -> None:
+        """An answer that was not read must not be taken for the next one's."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.disconnect(nowait=True)
 
     def _break(self, error: Exception) -> None:
         if not self.degraded:
@@ -121,6 +149,11 @@ class RedisLimiter:
         if self.degraded:
             logger.info("redis answers again, rate limits hold over all replicas")
         self._broken_until = 0.0
+
+
+async def _said(line: Connection, *command: str | int) -> Any:
+    await line.send_packed_command(line.pack_command(*command), check_health=False)
+    return await line.read_response()
 
 
 def _allowance(limit: int, allowed: bool, full_in: float, retry_in: float) -> Allowance:
