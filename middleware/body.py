@@ -105,7 +105,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _may_repeat(body: bytes) -> bool:
     """A quick look, linear in the body: every field's name stands between two quotation marks."""
     named = [text for text in body.split(b'"') if text in _NAMES]
-    return len(named) != len(set(named)) or (b"\\u00" in body and any(each in body for each in ESCAPED_LETTERS))
+    return len(named) != len(set(named)) or (
+        body.find(b"\\u00") >= 0 and any(each in body for each in ESCAPED_LETTERS)
+    )
 
 
 def _refuse_repeated(body: bytes) -> None:

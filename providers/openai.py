@@ -147,13 +147,13 @@ class OpenAIDecoder(StreamDecoder):
 
         Inside a JSON string each quotation mark is escaped, so these bytes can only be keys.
         """
-        if self._several or b'"error"' in data:
+        if self._several or data.find(b'"error"') >= 0:
             return None
         if (reasons := data.count(b'"finish_reason"')) and reasons != data.count(b'"finish_reason":null'):
             return None
         if needs_care(data, self._astray):
             return None
-        if b'"usage"' not in data:
+        if data.find(b'"usage"') < 0:
             return data
         if data.count(b'"usage"') != data.count(_NULL_USAGE):
             return None

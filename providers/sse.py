@@ -56,7 +56,7 @@ class Splitter:
         newlines = data.count(b"\n")
         if newlines > 2 and 2 * data.count(b"}\n\ndata: {") + 2 != newlines:
             return False
-        if b"\r" in data or len(data) > self._limit:
+        if data.find(b"\r") >= 0 or len(data) > self._limit:  # CPython 3.11's `in` raises and catches: 0.5 us
             return False
         self._begun = True
         self._after_cr = False
