@@ -10,6 +10,7 @@ import asyncio
 import gc
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,16 +28,19 @@ STREAM_END = b"0\r\n\r\n"
 class Work:
     """What to ask for, of whom, how much at once, and how long new requests are begun (seconds)."""
 
-    port: int
+    ports: Sequence[int]
+    """Connections are dealt out to these in turn."""
     request: tuple[bytes, bytes]
-    """The request in two parts; the idempotency key's header is put between them."""
+    """The request in two parts; `header` is put between them."""
     in_flight: int
     seconds: float
     stream: bool = False
-    keyed: str = ""
-    """Each request carries this prefix and its number as its idempotency key; empty: none does."""
+    header: Callable[[int], bytes] | None = None
+    """What the request of this number, counted from 1, carries beside: whole lines."""
     most: int = 0
     """End after so many calls; 0 is no limit."""
+    ramp: float = 0.0
+    """Seconds over which the first requests are spread."""
 
 
 @dataclass(slots=True)
@@ -69,9 +73,10 @@ async def _run(work: Work) -> Result:
     result = Result()
     shared = _Shared(work, result, loop.create_future())
     kind = _StreamClient if work.stream else _Client
-    for _ in range(work.in_flight):
-        await loop.create_connection(lambda: kind(shared), "127.0.0.1", work.port)
-    shared.start()
+    for number in range(work.in_flight):
+        port = work.ports[number % len(work.ports)]
+        await loop.create_connection(lambda: kind(shared), "127.0.0.1", port)
+    shared.start(loop)
     try:
         await asyncio.wait_for(shared.done, LONGEST)
     except TimeoutError:
@@ -93,14 +98,23 @@ class _Shared:
         self.clients: list[_Client] = []
         self.begun = 0
         self.running = 0
+        self.unasked = 0
         self.started = 0.0
         self.deadline = 0.0
 
-    def start(self) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.started = time.perf_counter()
         self.deadline = self.started + self.work.seconds
-        for client in self.clients:
-            client.ask()
+        self.unasked = len(self.clients)
+        for number, client in enumerate(self.clients):
+            if self.work.ramp:
+                loop.call_later(self.work.ramp * number / len(self.clients), self._begin, client)
+            else:
+                self._begin(client)
+
+    def _begin(self, client: "_Client") -> None:
+        self.unasked -= 1
+        client.ask()
 
     def next_request(self, now: float) -> bytes | None:
         """The bytes of one more request, or `None` if there shall be no more."""
@@ -108,9 +122,7 @@ class _Shared:
             return None
         self.begun += 1
         before, after = self.work.request
-        if not self.work.keyed:
-            return before + after
-        return b"%sidempotency-key: %s-%d\r\n%s" % (before, self.work.keyed.encode(), self.begun, after)
+        return before + (self.work.header(self.begun) if self.work.header else b"") + after
 
     def fail(self, message: str) -> None:
         if not self.done.done():
@@ -176,7 +188,7 @@ class _Client(asyncio.Protocol):
         self._busy = False
         shared.running -= 1
         self.ask()
-        if shared.running == 0 and not shared.done.done():
+        if shared.running == shared.unasked == 0 and not shared.done.done():
             shared.done.set_result(None)
 
 

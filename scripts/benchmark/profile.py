@@ -6,20 +6,19 @@ microseconds by the CPU of a call measured without the profiler in the same run.
 """
 
 import argparse
-import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from . import cache
 from .measures import Measure, measured
 from .system import BenchmarkError
 from .table import aligned
-from .targets import GATEWAY, KEYED, Target
+from .targets import GATEWAY, KEYED, Prompt, Target
 
 PY_SPY = "py-spy==0.4.1"
 SAMPLES_A_SECOND = 400
@@ -42,13 +41,13 @@ def report(targets: Sequence[Target], pid: int, options: argparse.Namespace) -> 
     call = Measure("j", "json", f"a JSON call, {IN_FLIGHT} in flight", "json", IN_FLIGHT, SECONDS)
     wanted = [("json", GATEWAY, call), ("json", KEYED, call), ("stream", GATEWAY, stream)]
     chosen = [turn for turn in wanted if not options.only or turn[0] in options.only]
-    return "\n".join(_report(by_name[name], pid, measure, options.prompt) for _, name, measure in chosen)
+    return "\n".join(_report(by_name[name], pid, measure, Prompt(options.prompt)) for _, name, measure in chosen)
 
 
-def _report(target: Target, pid: int, measure: Measure, size: int) -> str:
+def _report(target: Target, pid: int, measure: Measure, prompt: Prompt) -> str:
     value = "itself_us_a_chunk" if measure.chunks else "itself_us_a_call"
-    microseconds = measured(measure, target, size)[value]
-    stacks = _sampled(target, pid, measure, size)
+    microseconds = measured(measure, target, prompt)[value]
+    stacks = _sampled(target, pid, measure, prompt)
     total = sum(stacks.values())
     if not total:
         raise BenchmarkError("py-spy saw nothing: may it trace processes here (ptrace_scope)?")
@@ -69,7 +68,7 @@ def _report(target: Target, pid: int, measure: Measure, size: int) -> str:
     return "\n".join(lines)
 
 
-def _sampled(target: Target, pid: int, measure: Measure, size: int) -> Counter[str]:
+def _sampled(target: Target, pid: int, measure: Measure, prompt: Prompt) -> Counter[str]:
     """Stacks (outermost frame first) and how often each was seen under this load."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw"
@@ -78,7 +77,7 @@ def _sampled(target: Target, pid: int, measure: Measure, size: int) -> Counter[s
         profiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             time.sleep(0.3)
-            measured(measure, target, size)
+            measured(measure, target, prompt)
             _, errors = profiler.communicate(timeout=30)
         finally:
             if profiler.poll() is None:
@@ -128,12 +127,5 @@ def _asker(frames: Sequence[tuple[str, str]]) -> str:
 
 
 def _py_spy() -> Path:
-    """py-spy in a venv of its own, kept in the user's cache: no dependency of the gateway, nor of its tests."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    venv = cache / "aigate-bench"
-    program = venv / "bin" / "py-spy"
-    if not program.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-qq", PY_SPY]
-        subprocess.run(pip, check=True)
-    return program
+    folder = cache.place(PY_SPY.replace("==", "-"))
+    return cache.installed(folder, cache.venv(PY_SPY)) / "bin" / "py-spy"

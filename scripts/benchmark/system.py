@@ -6,13 +6,15 @@ nanoseconds that a process ran.
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -39,10 +41,19 @@ class Cores:
         usable = sorted(os.sched_getaffinity(0))
         return cls(frozenset(usable[:1]), frozenset(usable[1:] or usable))
 
+    def suffice_for(self, workers: int) -> bool:
+        """Whether each worker can have a core while as many are left over for everything else."""
+        return len(self.measured | self.others) >= 2 * workers
+
+    def of_workers(self, workers: int) -> frozenset[int]:
+        """One each if they suffice; for several otherwise all that there are."""
+        usable = sorted(self.measured | self.others)
+        return frozenset(usable[:workers] if workers == 1 or self.suffice_for(workers) else usable)
+
     @contextlib.contextmanager
-    def measured_here(self) -> Iterator[None]:
+    def measured_here(self, workers: int = 1) -> Iterator[None]:
         """What is started inside the block runs on the measured core: a child inherits its parent's cores."""
-        os.sched_setaffinity(0, self.measured)
+        os.sched_setaffinity(0, self.of_workers(workers))
         try:
             yield
         finally:
@@ -163,6 +174,44 @@ def _children(parent: int) -> Iterator[int]:
 def resident_bytes(pid: int) -> int:
     """RSS of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest RSS that a process ever had."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resident_bytes(pid)
+
+
+@dataclass(slots=True)
+class Resident:
+    """The RSS of a process, seen every 50 ms by a thread while something else is done."""
+
+    pid: int
+    seen: list[int] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator["Resident"]:
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(0.05):
+            self.seen.append(resident_bytes(self.pid))
+
+
+def raise_file_limit() -> int:
+    """Let this process and what it starts open as many files as the machine allows; how many that are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def program(name: str) -> str | None:
