@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from . import gateway, long_runs, options, peers, profile, targets, wrk
+from . import gateway, growth, long_runs, options, peers, profile, targets, wrk
 from .gateway import Bench, Money
 from .load import LONGEST
 from .measures import Measure, Readings, measured, measures, take
-from .report import Run, write_json
+from .report import Run, errors, write_json, write_plots
 from .system import BenchmarkError, Cores, calibration, machine, peak_bytes, raise_file_limit, resident_bytes
 from .table import Titled
 from .targets import GATEWAY, Prompt, Target
@@ -74,6 +74,8 @@ def _run(chosen: argparse.Namespace) -> int:
         if chosen.profile:
             print(profile.report(setup.targets, setup.pid, chosen))
             money = setup.money()
+        elif chosen.growth:
+            money = _grow(setup, chosen, about)
         else:
             money = _measure(setup, chosen, about)
     return 1 if any(money["error"].values()) else 0
@@ -120,7 +122,21 @@ def _measure(setup: Setup, chosen: argparse.Namespace, about: dict[str, object])
     by_wrk = wrk.calls_a_second(setup.targets, chosen) if chosen.wrk else {}
     run = Run(about, seconds, calibrated, readings, titles, money, by_wrk)
     print(run.text())
+    write_plots(chosen, "memory", run.charts())
     write_json(chosen, run.document())
+    return money
+
+
+def _grow(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) -> Money:
+    curves = growth.measure(growth.Growth(setup.bench, setup.gateway, chosen), chosen.only, _say)
+    _say("")
+    money = setup.money()
+    for curve in curves:
+        print(curve.text())
+    print(f"\nmoney error: {errors(money)}\n\n{about['processor']}, {about['cores']} cores")
+    write_plots(chosen, "growth", [curve.chart() for curve in curves])
+    found = {curve.name: curve.document() for curve in curves}
+    write_json(chosen, {"machine": about, "money": money, "growth": found})
     return money
 
 

@@ -58,7 +58,7 @@ def growth(seen: Sequence[tuple[int, float]]) -> float:
 
 
 def open_streams(bench: Bench, count: int, readings: Readings, say: Say) -> LongRun:
-    """Slow streams, all open at once, on a fresh worker; asked directly, the mock shows what of a stall is not ours."""
+    """Slow streams, all open at once, on a fresh worker; asked directly, the mock shows which stalls are not ours."""
     count = min(count, (raise_file_limit() - SPARE_FILES) // 2)
     if count < 1:
         raise BenchmarkError("too few files may be open here for open-streams")

@@ -19,7 +19,7 @@ from .targets import LITELLM, PORTKEY, Process, Target, answers
 
 PATIENCE = 90.0
 """Seconds that a peer may take to start."""
-PEER_KEY = "sk-benchmark-peer"
+PEER_KEY = "sk-peer"
 """What the mock is shown: calls by a peer are on nobody's bill."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from . import verdicts
 from .gateway import Money
 from .measures import Readings
+from .svg import Chart, sheet
 from .table import Titled, aligned, markdown, number, summary, table
 from .targets import GATEWAY
 
@@ -62,6 +63,13 @@ class Run:
             words += f" {self._disturbance()}"
         return f"{markdown(summary(self.readings))}\n\n{markdown(found)}\n\n{words}\n"
 
+    def charts(self) -> list[Chart]:
+        """RSS over the calls, if it was looked at."""
+        of_memory = self.readings.values
+        calls, sizes = (of_memory.get(("memory", GATEWAY, name), []) for name in ("calls", "rss_mb"))
+        points = list(zip(calls, sizes, strict=True))
+        return [Chart("RSS of one worker", "calls", "MB", {GATEWAY: points}, log_x=False)] if points else []
+
     def disturbed(self) -> float:
         """How long the gateway waited for its core for each second that it ran, over all measures."""
         ran, queued = (
@@ -87,6 +95,13 @@ class Run:
 def errors(money: Money) -> str:
     """What is wrong, by name; 0 if nothing is."""
     return ", ".join(f"{name} {value}" for name, value in money["error"].items() if value) or "0"
+
+
+def write_plots(options: argparse.Namespace, name: str, charts: Sequence[Chart]) -> None:
+    if options.plots and charts:
+        folder: Path = options.plots
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.svg").write_text(sheet(charts), encoding="utf-8")
 
 
 def write_json(options: argparse.Namespace, document: Mapping[str, object]) -> None:
