@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from . import gateway, growth, long_runs, options, peers, profile, targets, wrk
+from . import gateway, growth, long_runs, options, peers, profile, readme, targets, wrk
 from .gateway import Bench, Money
 from .load import LONGEST
 from .measures import Measure, Readings, measured, measures, take
-from .report import Run, errors, write_json, write_plots
+from .report import Run, errors, kind, write_json, write_plots
 from .system import BenchmarkError, Cores, calibration, machine, peak_bytes, raise_file_limit, resident_bytes
-from .table import Titled
+from .table import Titled, aligned, markdown
 from .targets import GATEWAY, Prompt, Target
 
 WARM_UP = 0.4
@@ -72,8 +72,7 @@ def _run(chosen: argparse.Namespace) -> int:
         for target in setup.targets:
             measured(Measure("warm", "json", "", "json", 16, WARM_UP), target, Prompt(chosen.prompt))
         if chosen.profile:
-            print(profile.report(setup.targets, setup.pid, chosen))
-            money = setup.money()
+            money = _profile(setup, chosen, about)
         elif chosen.growth:
             money = _grow(setup, chosen, about)
         else:
@@ -123,7 +122,22 @@ def _measure(setup: Setup, chosen: argparse.Namespace, about: dict[str, object])
     run = Run(about, seconds, calibrated, readings, titles, money, by_wrk)
     print(run.text())
     write_plots(chosen, "memory", run.charts())
+    if chosen.write:
+        readme.write(readme.BENCHMARK, run.section(), f"scripts/bench{' --long' * chosen.long} --write")
     write_json(chosen, run.document())
+    return money
+
+
+def _profile(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) -> Money:
+    found = profile.profiles(setup.targets, setup.pid, chosen)
+    money = setup.money()
+    budget = profile.budget(found)
+    for each in found:
+        print(each.text())
+    print(f"\n{aligned(budget)}\n\nmoney error: {errors(money)}")
+    if chosen.write:
+        readme.write(readme.PROFILE, f"{markdown(budget)}\n\n{kind(about)}.", "scripts/bench --profile --write")
+    write_json(chosen, {"machine": about, "money": money, "profile": budget})
     return money
 
 
@@ -133,7 +147,7 @@ def _grow(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) ->
     money = setup.money()
     for curve in curves:
         print(curve.text())
-    print(f"\nmoney error: {errors(money)}\n\n{about['processor']}, {about['cores']} cores")
+    print(f"\nmoney error: {errors(money)}\n\n{kind(about)}")
     write_plots(chosen, "growth", [curve.chart() for curve in curves])
     found = {curve.name: curve.document() for curve in curves}
     write_json(chosen, {"machine": about, "money": money, "growth": found})

@@ -19,6 +19,8 @@ from .targets import GATEWAY, Prompt, Target
 
 FLAT = 1.25
 """The last point at most so many times the first."""
+STEEP, WIDE = 8, 10
+"""Where an axis is logarithmic: growth of more than this, more than so many of something."""
 LEVELS = (1, 4, 16, 64, 256, 1024)
 TEXTS = (1_000, 10_000, 100_000, 1_000_000)
 """Bytes; the last are 200,000 tokens."""
@@ -68,7 +70,8 @@ class Curve:
     def chart(self) -> Chart:
         names = list(self.points[0][1])
         series = {name: [(at, values[name]) for at, values in self.points] for name in names}
-        return Chart(self.title, self.axis, self.unit, series, log_y=max(self.ratios().values(), default=1) > 8)
+        steep = max(self.ratios().values(), default=1) > STEEP
+        return Chart(self.title, self.axis, self.unit, series, log_x=self.points[-1][0] > WIDE, log_y=steep)
 
     def document(self) -> dict[str, object]:
         points = [{"at": at, **values} for at, values in self.points]

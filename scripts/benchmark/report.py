@@ -40,7 +40,7 @@ class Run:
         parts.append(f"\nmoney error: {errors(self.money)}")
         if self.disturbed() > DISTURBED:
             parts.append(f"\n{self._disturbance()}")
-        parts.append(f"\n{self._machine()}; {self.seconds:.0f} s of measuring")
+        parts.append(f"\n{kind(self.machine)}; {self.seconds:.0f} s of measuring")
         return "\n".join(parts)
 
     def document(self) -> dict[str, object]:
@@ -58,7 +58,7 @@ class Run:
     def section(self) -> str:
         """For the README."""
         found = verdicts.rows(verdicts.verdicts(self.readings))
-        words = f"{self._machine()}. Money error: {errors(self.money)}."
+        words = f"{kind(self.machine)}. Money error: {errors(self.money)}."
         if self.disturbed() > DISTURBED:
             words += f" {self._disturbance()}"
         return f"{markdown(summary(self.readings))}\n\n{markdown(found)}\n\n{words}\n"
@@ -88,8 +88,10 @@ class Run:
             f"{DISTURBED_MEANS}"
         )
 
-    def _machine(self) -> str:
-        return f"{self.machine['processor']}, {self.machine['cores']} cores"
+
+def kind(machine: Mapping[str, object]) -> str:
+    """What a reader must know of the machine."""
+    return f"{machine['processor']}, {machine['cores']} cores"
 
 
 def errors(money: Money) -> str:

@@ -64,7 +64,7 @@ class Chart:
         across = Axis(min(xs), max(xs), LEFT, WIDTH - LEFT - RIGHT, self.log_x)
         low, high = (min(ys), max(ys)) if self.log_y else (0.0, max(*ys, 1e-9) * 1.05)
         up = Axis(low, high, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT, self.log_y)
-        yield text(LEFT, 20, self.title, weight="bold")
+        yield text(LEFT, 20, f"{self.title} ({self.y_label})", weight="bold")
         yield from self._grid(across, up)
         for number, (name, points) in enumerate(self.series.items()):
             colour = COLOURS[number % len(COLOURS)]
@@ -86,7 +86,6 @@ class Chart:
             yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{FAINT}"/>'
             yield text(x, bottom + 16, short(tick), anchor="middle")
         yield text((LEFT + right) / 2, bottom + 34, self.x_label, anchor="middle")
-        yield text(LEFT - 6, TOP - 2, self.y_label, anchor="end")
 
 
 def sheet(charts: Sequence[Chart], columns: int = 2) -> str:
