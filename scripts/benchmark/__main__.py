@@ -90,7 +90,8 @@ def _everything(folder: Path, cores: Cores, chosen: argparse.Namespace) -> Itera
         stores = stack.enter_context(gateway.stores(folder))
         bench = Bench(folder, upstream, stores, cores)
         others: list[Target] = []
-        if not alone and (chosen.peers or not chosen.quick):
+        beside_us = not alone and not set(options.USUAL).isdisjoint(chosen.only)
+        if beside_us and (chosen.peers or not chosen.quick):
             _say("peers: starting")
             others = stack.enter_context(peers.started(folder, upstream, cores, install=chosen.peers))
         starts = 1 if chosen.quick or alone else chosen.repeats

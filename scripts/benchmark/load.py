@@ -72,11 +72,7 @@ async def _run(work: Work) -> Result:
     loop = asyncio.get_running_loop()
     result = Result()
     shared = _Shared(work, result, loop.create_future())
-    kind = _StreamClient if work.stream else _Client
-    for number in range(work.in_flight):
-        port = work.ports[number % len(work.ports)]
-        await loop.create_connection(lambda: kind(shared), "127.0.0.1", port)
-    shared.start(loop)
+    await (_spread(shared) if work.ramp else _at_once(shared))
     try:
         await asyncio.wait_for(shared.done, LONGEST)
     except TimeoutError:
@@ -86,6 +82,30 @@ async def _run(work: Work) -> Result:
         client.transport.close()
     await asyncio.sleep(0)
     return result
+
+
+async def _at_once(shared: "_Shared") -> None:
+    """All connections, and then the first requests of all."""
+    for number in range(shared.work.in_flight):
+        await shared.connect(number)
+    shared.start()
+    for client in shared.clients:
+        client.ask()
+
+
+async def _spread(shared: "_Shared") -> None:
+    """Connection after connection, each with its first request: a silent one would be closed by who is careful."""
+    work = shared.work
+    shared.start()
+    shared.unasked = work.in_flight
+    for number in range(work.in_flight):
+        due = shared.started + work.ramp * number / work.in_flight
+        await asyncio.sleep(due - time.perf_counter())
+        if shared.done.done():
+            return
+        await shared.connect(number)
+        shared.unasked -= 1
+        shared.clients[-1].ask()
 
 
 class _Shared:
@@ -102,19 +122,15 @@ class _Shared:
         self.started = 0.0
         self.deadline = 0.0
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def connect(self, number: int) -> None:
+        """One more connection; it is the last of `clients` then."""
+        port = self.work.ports[number % len(self.work.ports)]
+        kind = _StreamClient if self.work.stream else _Client
+        await asyncio.get_running_loop().create_connection(lambda: kind(self), "127.0.0.1", port)
+
+    def start(self) -> None:
         self.started = time.perf_counter()
         self.deadline = self.started + self.work.seconds
-        self.unasked = len(self.clients)
-        for number, client in enumerate(self.clients):
-            if self.work.ramp:
-                loop.call_later(self.work.ramp * number / len(self.clients), self._begin, client)
-            else:
-                self._begin(client)
-
-    def _begin(self, client: "_Client") -> None:
-        self.unasked -= 1
-        client.ask()
 
     def next_request(self, now: float) -> bytes | None:
         """The bytes of one more request, or `None` if there shall be no more."""

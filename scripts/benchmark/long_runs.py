@@ -12,9 +12,9 @@ from .targets import GATEWAY, Prompt, Target
 SAMPLES = 50
 MOST_SECONDS = 1800.0
 """After which the calls of `memory` are enough, however many they were."""
-PAUSE = 1000
+PAUSE = 2000
 """Milliseconds between the chunks of an open stream."""
-RAMP, OPEN_CHUNKS = 10.0, 25
+RAMP, OPEN_CHUNKS = 20.0, 15
 """Seconds in which all streams are opened, and the chunks of each: all are open together for some time."""
 SPARE_FILES = 500
 ONE, TWO = "one worker", "two workers"
@@ -65,7 +65,7 @@ def open_streams(bench: Bench, count: int, readings: Readings, say: Say) -> Long
     measure = Measure(
         "open-streams",
         "open-streams",
-        f"{count:,} open streams, a chunk a second each",
+        f"{count:,} open streams, a chunk every {PAUSE / 1000:g} s each",
         f"stream-{OPEN_CHUNKS}-{PAUSE}",
         count,
         LONGEST,

@@ -9,8 +9,8 @@ LONG = ("memory", "open-streams", "workers")
 GROWTH = ("in-flight", "text", "image", "stream-length", "keys", "ledger", "idempotency", "replicas")
 QUICK_LEVELS, LEVELS = (1, 32), (1, 16, 32, 64, 256)
 MODES = """
-Peers (LiteLLM, Portkey) are measured beside in every run but --quick once they are installed, and --peers installs
-what is missing: into the user's cache, never here.
+Peers (LiteLLM, Portkey) are measured beside in every run but --quick once they are installed; --peers measures them
+in any case, and installs what is missing: into the user's cache, never here.
 """
 
 
