@@ -21,10 +21,10 @@ from .system import BenchmarkError, Cores, calibration, machine, peak_bytes, rai
 from .table import Titled, aligned, markdown
 from .targets import GATEWAY, Prompt, Target
 
-WARM_UP = 0.4
-"""Seconds of load on each target before anything counts: connections, prepared statements, caches."""
-MANY_CALLS = 100_000
-"""After which the RSS is looked at again."""
+WARM_UP, WARM_UP_CALLS, QUICK_WARM_UP = 10.0, 3_000, 0.4
+"""Seconds and calls, at most, on each target before anything counts: connections, caches, compilers at run time."""
+MANY_CALLS, MANY_SECONDS = 100_000, 300.0
+"""After which the RSS is looked at again: those calls, or that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,11 @@ def _run(chosen: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="aigate-bench-") as name,
         _everything(Path(name), cores, chosen) as setup,
     ):
+        seconds = QUICK_WARM_UP if chosen.quick else WARM_UP
         for target in setup.targets:
-            measured(Measure("warm", "json", "", "json", 16, WARM_UP), target, Prompt(chosen.prompt))
+            _say(f"warming up: {target.name}")
+            warm_up = Measure("warm", "json", "", "json", 16, seconds, most=WARM_UP_CALLS)
+            measured(warm_up, target, Prompt(chosen.prompt))
         if chosen.profile:
             money = _profile(setup, chosen, about)
         elif chosen.growth:
@@ -159,9 +162,11 @@ def _processes(setup: Setup, chosen: argparse.Namespace, readings: Readings) -> 
     """How they started, and what they hold: idle, at most under the load, and after all of it."""
     peaks = {target.name: peak_bytes(target.process.pid) for target in setup.targets if target.process}
     calls = setup.bench.stores.ledger()["calls"]
-    if calls < MANY_CALLS and not chosen.quick and "json" in chosen.only:
-        load = Measure("more", "json", "", "json", 32, LONGEST / 2, most=MANY_CALLS - calls)
-        measured(load, setup.gateway)
+    deadline = time.monotonic() + MANY_SECONDS
+    whole = not chosen.quick and "json" in chosen.only
+    while whole and calls < MANY_CALLS and time.monotonic() < deadline:
+        _say(f"many calls: {calls:,}")
+        measured(Measure("more", "json", "", "json", 32, LONGEST / 4, most=MANY_CALLS - calls), setup.gateway)
         calls = setup.bench.stores.ledger()["calls"]
     for target in setup.targets:
         if (process := target.process) is not None:

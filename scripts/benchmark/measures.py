@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .load import Result, Work, run
-from .system import waited
+from .system import BenchmarkError, waited
 from .targets import DIRECT, GATEWAY, KEYED, NGINX, PEERS, Prompt, Target
 
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -76,10 +76,18 @@ class Readings:
     """All values of all rounds, by measure, target and name of the value."""
 
     values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What a peer did not stand, and why: it has no values then."""
 
     def add(self, measure: str, target: str, read: Mapping[str, float]) -> None:
         for name, value in read.items():
             self.values.setdefault((measure, target, name), []).append(value)
+
+    def fail(self, measure: str, target: str, why: str) -> None:
+        """Forget what was read of it: half of the rounds are no median."""
+        self.failures[measure, target] = why
+        for key in [key for key in self.values if key[:2] == (measure, target)]:
+            del self.values[key]
 
     def spread(self, measure: str, target: str, name: str) -> Spread | None:
         values = self.values.get((measure, target, name))
@@ -172,7 +180,14 @@ def take(
     """Measure everything, `repeats` times, target after target within each round."""
     for measure, round_number, target in _turns(wanted, targets, repeats):
         say(f"{measure.title}: {target.name} ({round_number}/{repeats})")
-        readings.add(measure.name, target.name, measured(measure, target, prompt))
+        if (measure.name, target.name) in readings.failures:
+            continue
+        try:
+            readings.add(measure.name, target.name, measured(measure, target, prompt))
+        except BenchmarkError as error:
+            if target.name not in PEERS:
+                raise
+            readings.fail(measure.name, target.name, str(error))
     readings.add_differences([measure.name for measure in wanted])
 
 

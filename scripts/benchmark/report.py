@@ -37,10 +37,15 @@ class Run:
             parts.append(f"\nwrk, 32 in flight\n{aligned(rows)}")
         parts.append(f"\nIn short\n{aligned(summary(self.readings))}")
         parts.append(f"\nWhat we set out to reach\n{aligned(verdicts.rows(verdicts.verdicts(self.readings)))}")
+        for (measure, target), why in self.readings.failures.items():
+            parts.append(f"\n{target} did not stand {measure}: {why}")
         parts.append(f"\nmoney error: {errors(self.money)}")
         if self.disturbed() > DISTURBED:
             parts.append(f"\n{self._disturbance()}")
-        parts.append(f"\n{kind(self.machine)}; {self.seconds:.0f} s of measuring")
+        speed = ", ".join(f"{each:,.0f}" for each in self.calibration_us)
+        parts.append(
+            f"\n{kind(self.machine)}; {self.seconds:.0f} s of measuring; a fixed piece of Python took {speed} us"
+        )
         return "\n".join(parts)
 
     def document(self) -> dict[str, object]:
@@ -52,6 +57,7 @@ class Run:
             "money": self.money,
             "wrk": self.wrk,
             "values": self.readings.named(),
+            "failures": {f"{target}, {measure}": why for (measure, target), why in self.readings.failures.items()},
             "verdicts": [verdict.document() for verdict in verdicts.verdicts(self.readings)],
         }
 

@@ -57,6 +57,8 @@ COLUMNS["workers"] = {**COLUMNS["json"], "times one worker": "times_one"}
 RATIO = {"json": "itself_us_a_call", "stream": "itself_us_a_chunk"}
 SUMMARY = {
     "CPU us a JSON call, 32 in flight": ("json-32", "itself_us_a_call"),
+    "of PostgreSQL beside": ("json-32", "postgres_us_a_call"),
+    "of Redis beside": ("json-32", "redis_us_a_call"),
     "JSON calls/s on one core, 32 in flight": ("json-32", "calls_a_second"),
     "CPU us a chunk, paced": ("stream-paced", "itself_us_a_chunk"),
     "CPU us a chunk, as fast as it goes": ("stream-fast", "itself_us_a_chunk"),
@@ -66,6 +68,7 @@ SUMMARY = {
     "ready after, s": ("process", "start_seconds"),
     "RSS idle, MB": ("process", "idle_mb"),
     "RSS loaded, MB": ("process", "loaded_mb"),
+    "RSS after all calls, MB": ("process", "after_mb"),
 }
 """What is worth one look, by measure and value."""
 Rows = list[list[str]]
@@ -134,6 +137,8 @@ def _text(spread: Spread | None) -> str:
 
 def number(value: float) -> str:
     """Three digits that mean something."""
+    if value == 0:
+        return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -57,8 +57,8 @@ class Verdict:
 
     def row(self) -> list[str]:
         goal = self.goal
-        target = f"{'at least' if goal.at_least else 'at most'} {goal.bound:g} {goal.unit}"
-        measured = "" if self.measured is None else f"{number(self.measured)} {goal.unit}"
+        target = f"{'at least' if goal.at_least else 'at most'} {goal.bound:g} {goal.unit}".rstrip()
+        measured = "" if self.measured is None else f"{number(self.measured)} {goal.unit}".rstrip()
         return [goal.what, target, measured, {True: "met", False: "MISSED", None: "not measured"}[self.met]]
 
     def document(self) -> dict[str, object]:
@@ -107,7 +107,7 @@ GOALS = (
     Goal("two workers", "x one", 1.9, value("workers", "times_one", "two workers"), at_least=True),
     Goal("calls a CPU second", "x LiteLLM", 90, ratio(JSON, CALL, LITELLM, GATEWAY), at_least=True),
     Goal("calls a CPU second", "x Portkey", 5, ratio(JSON, CALL, PORTKEY, GATEWAY), at_least=True),
-    Goal("money error", "of all sums", 0, value("process", "money_error")),
+    Goal("money error", "", 0, value("process", "money_error")),
 )
 
 

@@ -48,6 +48,13 @@ def test_markdown() -> None:
     assert markdown([["", "us"], ["a|b", "1"]]) == "|  | us |\n| --- | --: |\n| a/b | 1 |"
 
 
+def test_what_a_peer_did_not_stand_has_no_values() -> None:
+    """Half of the rounds are no median."""
+    found = readings()
+    found.fail(JSON.name, NGINX, "too slow")
+    assert found.targets(JSON.name) == [GATEWAY]
+
+
 def test_numbers_have_three_digits() -> None:
     """More would be noise."""
     assert [number(value) for value in (1234.5, 12.34, 0.1234)] == ["1,234", "12.3", "0.12"]
