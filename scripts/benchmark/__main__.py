@@ -95,6 +95,8 @@ def _everything(folder: Path, cores: Cores, chosen: argparse.Namespace) -> Itera
         others: list[Target] = []
         beside_us = not alone and not set(options.USUAL).isdisjoint(chosen.only)
         if beside_us and (chosen.peers or not chosen.quick):
+            for name, lacks in peers.left_out().items():
+                print(f"{name} is left out: there is no {lacks} here", file=sys.stderr)
             _say("peers: starting")
             others = stack.enter_context(peers.started(folder, upstream, cores, install=chosen.peers))
         starts = 1 if chosen.quick or alone else chosen.repeats
@@ -127,7 +129,8 @@ def _measure(setup: Setup, chosen: argparse.Namespace, about: dict[str, object])
     print(run.text())
     write_plots(chosen, "memory", run.charts())
     if chosen.write:
-        readme.write(readme.BENCHMARK, run.section(), f"scripts/bench{' --long' * chosen.long} --write")
+        flags = "".join(f" --{name}" for name in ("peers", "long") if getattr(chosen, name))
+        readme.write(readme.BENCHMARK, run.section(), f"scripts/bench{flags} --write")
     write_json(chosen, run.document())
     return money
 

@@ -159,7 +159,13 @@ A_CALL, A_CHUNK = "us a call", "us a chunk"
 BYTES = "every byte is received, parsed, checked, written and sent once"
 CURVES: tuple[tuple[Curve, Callable[[Growth], Iterator[tuple[float, Values]]]], ...] = (
     (
-        Curve("in-flight", "CPU a call, by requests in flight", "in flight", A_CALL, "more wait for each statement"),
+        Curve(
+            "in-flight",
+            "CPU a call, by requests in flight",
+            "in flight",
+            A_CALL,
+            "more is alive at once, and less of it in the caches of the processor",
+        ),
         Growth.in_flight,
     ),
     (Curve("text", "CPU a call, by bytes of a text prompt", "bytes", A_CALL, BYTES), Growth.texts),

@@ -88,7 +88,7 @@ def _open(measure: Measure, target: Target) -> dict[str, float]:
         before = resident_bytes(target.process.pid)
         with Resident(target.process.pid).watched() as resident:
             values = measured(measure, target)
-        values["kb_a_stream"] = (max(resident.seen) - before) / 1e3 / measure.in_flight
+        values["kb_a_stream"] = (max(resident.seen, default=before) - before) / 1e3 / measure.in_flight
     return {**values, "longest_stall_ms": max(0.0, values["longest_gap_ms"] - PAUSE)}
 
 

@@ -21,6 +21,8 @@ PATIENCE = 90.0
 """Seconds that a peer may take to start."""
 PEER_KEY = "sk-peer"
 """What the mock is shown: calls by a peer are on nobody's bill."""
+INHERITED = ("PATH", "HOME")
+"""Of the caller's environment: a database or a Redis that is named there is not theirs to find."""
 
 
 class Peer(Protocol):
@@ -145,6 +147,11 @@ def started(folder: Path, upstream: Target, cores: Cores, *, install: bool) -> I
         ]
 
 
+def environment(peer: Peer, callers: Mapping[str, str]) -> dict[str, str]:
+    """What a peer is started with."""
+    return {name: callers[name] for name in INHERITED if name in callers} | dict(peer.environment)
+
+
 def left_out() -> dict[str, str]:
     """The peers that cannot be installed here, and what they lack."""
     return {peer.name: peer.missing() for peer in ALL if peer.missing()}
@@ -161,7 +168,7 @@ def _running(peer: Peer, folder: Path, upstream: Target, cores: Cores) -> Iterat
         log = stack.enter_context(open(own / "log", "wb"))
         with cores.measured_here():
             process = stack.enter_context(
-                running(command, folder=own, environment={**os.environ, **peer.environment}, output=log)
+                running(command, folder=own, environment=environment(peer, os.environ), output=log)
             )
         seconds = wait_until(lambda: answers(port, peer.ready), f"the start of {peer.name}", within=PATIENCE)
         watched = {"itself": lambda: family_of(process.pid)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.benchmark import cache
-from scripts.benchmark.peers import ALL, PEER_KEY, LiteLLM, Peer, Portkey
+from scripts.benchmark.peers import ALL, PEER_KEY, LiteLLM, Peer, Portkey, environment
 from scripts.benchmark.system import BenchmarkError
 from scripts.benchmark.upstream import CUSTOMER
 
@@ -58,6 +58,12 @@ def test_peers_are_pinned(peer: Peer) -> None:
 def test_peers_are_installed_outside_the_repository(peer: Peer) -> None:
     """Nothing of theirs is ours."""
     assert ROOT not in peer.place.parents
+
+
+def test_peers_do_not_find_the_callers_stores() -> None:
+    """Theirs are off, whatever the environment says."""
+    callers = {"PATH": "/bin", "DATABASE_URL": "postgresql://x", "REDIS_HOST": "x"}
+    assert environment(LiteLLM(), callers) == {"PATH": "/bin", **LiteLLM.environment}
 
 
 def test_calls_by_a_peer_are_on_nobodys_bill() -> None:
