@@ -95,8 +95,8 @@ def _open(measure: Measure, target: Target) -> dict[str, float]:
 def workers(bench: Bench, seconds: float, repeats: int, readings: Readings, say: Say) -> LongRun:
     """Two workers against one, by calls a second where each can have a core of its own.
 
-    Elsewhere the mock, the load and the stores take what the second worker would need, so calls a second show
-    nothing; then it is what two would do by their CPU a call: that it does not rise.
+    Elsewhere both share the measured core, so calls a second show nothing; then it is what two would do by their CPU
+    a call: whether it rises.
     """
     measure = Measure("workers", "workers", "", "json", 64, seconds, (ONE, TWO))
     with bench.gateway(workers=1) as one, bench.gateway(workers=2) as two:
@@ -108,7 +108,5 @@ def workers(bench: Bench, seconds: float, repeats: int, readings: Readings, say:
     name = "calls_a_second" if by_calls else "itself_us_a_call"
     of_one, of_two = (readings.median("workers", target, name) or 0.0 for target in (ONE, TWO))
     readings.add("workers", TWO, {"times_one": of_two / of_one if by_calls else 2 * of_one / of_two})
-    basis = (
-        "by calls a second" if by_calls else "by CPU a call: this machine has no second core to spare for a worker"
-    )
+    basis = "by calls a second" if by_calls else "by CPU a call: both share the core that there is for them here"
     return LongRun("workers", "workers", f"JSON, 64 in flight, one worker and two; times one {basis}")

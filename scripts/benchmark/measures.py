@@ -211,7 +211,7 @@ def measured(measure: Measure, target: Target, prompt: Prompt = SHORT) -> dict[s
     calls = max(1, result.calls)
     chunks = measure.chunks + FRAMING_CHUNKS
     if own:
-        values["waited_us_a_call"] = (sum(map(waited, own)) - queued) * 1e6 / calls
+        values["waited_us_a_call"] = max(0.0, sum(map(waited, own)) - queued) * 1e6 / calls
     for name, spent in after.items():
         seconds = sum(cpu - before[name].get(pid, 0.0) for pid, cpu in spent.items())
         values[f"{name}_us_a_call"] = seconds * 1e6 / calls

@@ -46,9 +46,9 @@ class Cores:
         return len(self.measured | self.others) >= 2 * workers
 
     def of_workers(self, workers: int) -> frozenset[int]:
-        """One each if they suffice; for several otherwise all that there are."""
+        """One each if they suffice, otherwise the measured one for all."""
         usable = sorted(self.measured | self.others)
-        return frozenset(usable[:workers] if workers == 1 or self.suffice_for(workers) else usable)
+        return frozenset(usable[:workers]) if self.suffice_for(workers) else self.measured
 
     @contextlib.contextmanager
     def measured_here(self, workers: int = 1) -> Iterator[None]:
@@ -62,7 +62,10 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU time in seconds: exact as a whole (schedstat), and how it divides (stat, in ticks of 10 ms)."""
+    """CPU time in seconds: exact as a whole (schedstat), and how it divides (stat, in ticks of 10 ms).
+
+    Threads that have ended are counted in ticks only; a process that had such is exact to the tick.
+    """
 
     total: float
     user: float = 0.0
@@ -135,7 +138,7 @@ def _cpu(folder: Path) -> Cpu:
         nanoseconds = sum(int(task.read_text().split()[0]) for task in folder.glob("task/*/schedstat"))
     except OSError:
         nanoseconds = 0
-    return Cpu(nanoseconds / NANOSECONDS or user + system, user, system)
+    return Cpu(max(nanoseconds / NANOSECONDS, user + system), user, system)
 
 
 def waited(pid: int) -> float:
