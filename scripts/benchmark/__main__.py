@@ -155,6 +155,9 @@ def _grow(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) ->
     for curve in curves:
         print(curve.text())
     print(f"\nmoney error: {errors(money)}\n\n{kind(about)}")
+    if chosen.write:
+        section = f"{markdown(growth.in_short(curves))}\n\n{kind(about)}."
+        readme.write(readme.GROWTH, section, "scripts/bench --growth --write")
     write_plots(chosen, "growth", [curve.chart() for curve in curves])
     found = {curve.name: curve.document() for curve in curves}
     write_json(chosen, {"machine": about, "money": money, "growth": found})

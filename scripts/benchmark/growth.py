@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from . import rows
 from .gateway import Bench, keyed
 from .measures import SHORT, Measure, measured
-from .svg import Chart
+from .svg import Chart, short
 from .table import Rows, aligned, number
 from .targets import GATEWAY, Prompt, Target
 
@@ -32,6 +32,8 @@ ANSWERS = (0, 10_000, 100_000, 1_000_000)
 REPLICAS = (1, 2, 3, 4)
 IN_FLIGHT = 32
 WARM_UP = 0.3
+APART = 10_007
+"""Keys between the first keys of two loads."""
 Values = Mapping[str, float]
 
 
@@ -63,9 +65,17 @@ class Curve:
         table += [[f"{at:,.0f}", *(number(values[name]) for name in names)] for at, values in self.points]
         ratios, each = self.ratios(), self.for_each()
         slope = ", ".join(f"{name} x {ratio:.2f} ({each[name]:+.3g} us for each)" for name, ratio in ratios.items())
-        grows = any(ratio > FLAT for ratio in ratios.values())
-        verdict = f"grows: {self.why}" if grows else "does not grow"
-        return f"\n{self.title}\n{aligned(table)}\n  last over first: {slope}\n  {verdict}"
+        return f"\n{self.title}\n{aligned(table)}\n  last over first: {slope}\n  {self.verdict()}"
+
+    def verdict(self) -> str:
+        grows = any(ratio > FLAT for ratio in self.ratios().values())
+        return f"grows: {self.why}" if grows else "does not grow"
+
+    def row(self) -> list[str]:
+        """In short: the first point and the last."""
+        (begin, first), (end, last) = self.points[0], self.points[-1]
+        cost = "; ".join(f"{name} {number(first[name])} to {number(last[name])}" for name in first)
+        return [self.title, f"{short(begin)} to {short(end)}", cost, self.verdict()]
 
     def chart(self) -> Chart:
         names = list(self.points[0][1])
@@ -117,11 +127,11 @@ class Growth:
         return ((length, self.chunk(length)) for length in LENGTHS)
 
     def keys(self) -> Iterator[tuple[float, Values]]:
-        """Each call with the next key, over and over."""
+        """Each call with the next key, and each load with others than the one before, as far as there are others."""
         for wanted, present in self._filled(rows.API_KEYS, KEYS):
 
-            def turn(_: int, call: int, among: int = present) -> bytes:
-                return rows.authorization_of(call % among + 1)
+            def turn(load: int, call: int, among: int = present) -> bytes:
+                return rows.authorization_of((load * APART + call) % among + 1)
 
             yield wanted, self.call(replace(self.gateway, headers=b"", varying=turn))
 
@@ -203,6 +213,11 @@ CURVES: tuple[tuple[Curve, Callable[[Growth], Iterator[tuple[float, Values]]]], 
         Growth.answers,
     ),
 )
+
+
+def in_short(curves: Sequence[Curve]) -> Rows:
+    """A row for each curve."""
+    return [["", "from, to", "us", "which means"], *(curve.row() for curve in curves)]
 
 
 def measure(growth: Growth, only: Sequence[str], say: Callable[[str], None]) -> list[Curve]:

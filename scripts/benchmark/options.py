@@ -22,12 +22,13 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help=f"add {', '.join(LONG)}: about 12 min more")
     parser.add_argument("--growth", action="store_true", help="instead, say how cost grows: about 15 min")
     parser.add_argument("--profile", action="store_true", help="instead, say where the gateway's time goes: 30 s")
-    parser.add_argument(
-        "--only", type=_groups, default=(), help=f"comma-separated, of {', '.join(USUAL + LONG)}; growth: {GROWTH}"
-    )
+    names = f"{', '.join(USUAL + LONG)}; with --growth of {', '.join(GROWTH)}"
+    parser.add_argument("--only", type=_groups, default=(), metavar="NAMES", help=f"comma-separated, of {names}")
     parser.add_argument("--seconds", type=float, help="of each load; default: 1, quick: 0.2")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; default: %(default)s")
-    parser.add_argument("--in-flight", type=_counts, help="comma-separated; default: 1,16,32,64,256")
+    parser.add_argument(
+        "--in-flight", type=_counts, metavar="LEVELS", help="comma-separated; default: 1,16,32,64,256"
+    )
     parser.add_argument("--prompt", type=int, default=200, help="bytes of the prompt; default: %(default)s")
     parser.add_argument("--calls", type=int, default=1_000_000, help="of memory; default: %(default)s")
     parser.add_argument("--streams", type=int, default=5_000, help="of open-streams; default: %(default)s")
@@ -37,8 +38,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="put the result into its block of README.md")
     parser.add_argument("--wrk", action="store_true", help="ask wrk, where it is installed, for calls a second too")
     options = parser.parse_args(arguments)
-    if options.write and (options.quick or options.only or options.in_flight or options.growth):
-        parser.error("--write takes a whole run or a whole --profile, lest a part looks like all")
+    if options.write and (options.quick or options.only or options.in_flight):
+        parser.error("--write takes a whole run, --growth or --profile, lest a part looks like all")
     return _completed(options)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .system import BenchmarkError
 
 README = Path(__file__).parents[2] / "README.md"
-BENCHMARK, PROFILE = "benchmark", "profile"
+BENCHMARK, GROWTH, PROFILE = "benchmark", "growth", "profile"
 
 
 def replaced(text: str, block: str, content: str) -> str:

@@ -6,6 +6,7 @@ nanoseconds that a process ran.
 
 import contextlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -23,6 +24,7 @@ PATIENCE = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NANOSECONDS = 1e9
+PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
 
 
 class BenchmarkError(Exception):
@@ -82,9 +84,15 @@ class Cpu:
 def running(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: IO[bytes] | int
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process until the block ends, which stops it, by force if it must."""
+    """A process until the block ends, which stops it and what it has started, by force if it must."""
     process = subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process
@@ -93,16 +101,16 @@ def running(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop one process that we started; safe to call again."""
+    """Stop one process that we started, and then whoever is left of its session; safe to call again."""
     if process.stdin is not None:
         process.stdin.close()
-    if process.poll() is not None:
-        return
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        process.send_signal(signum)
+    if process.poll() is None:
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
 
 
 def free_port() -> int:
@@ -175,16 +183,21 @@ def _children(parent: int) -> Iterator[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """RSS of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    """RSS of a process and its children."""
+    found = 0
+    for each in family_of(pid):
+        with contextlib.suppress(OSError, IndexError):
+            found += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * PAGE
+    return found
 
 
 def peak_bytes(pid: int) -> int:
-    """The largest RSS that a process ever had."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resident_bytes(pid)
+    """The largest RSS that a process ever had, and those of its children."""
+    found = 0
+    for each in family_of(pid):
+        with contextlib.suppress(OSError):
+            found += sum(int(size) for size in PEAK.findall(Path(f"/proc/{each}/status").read_text())) * 1024
+    return found
 
 
 @dataclass(slots=True)

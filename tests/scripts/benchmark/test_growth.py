@@ -11,7 +11,7 @@ from aigate.stores.database import Database
 from aigate.stores.keys import KeyRing, create_key
 from scripts.benchmark import rows
 from scripts.benchmark.gateway import LEDGER, ORGANISATION, PROVIDER
-from scripts.benchmark.growth import CURVES, Curve
+from scripts.benchmark.growth import CURVES, Curve, in_short
 from scripts.benchmark.long_runs import growth
 from scripts.benchmark.options import GROWTH
 from scripts.benchmark.targets import Prompt
@@ -30,6 +30,12 @@ def test_a_curve_that_does_not_grow() -> None:
 def test_a_curve_that_grows_has_its_reason() -> None:
     """And what each one more costs."""
     assert STEEP.text().endswith("aigate x 11.00 (+1 us for each)\n  grows: a reason")
+
+
+def test_a_curve_in_short() -> None:
+    """From where to where, and what that cost."""
+    row = ["CPU by rows", "0 to 1k", "aigate 100 to 110", "does not grow"]
+    assert in_short([FLAT])[1:] == [row]
 
 
 def test_a_steep_curve_is_drawn_on_a_logarithmic_axis() -> None:

@@ -23,9 +23,7 @@ def test_part_of_a_mode() -> None:
     assert parsed(["--growth", "--only", "keys,ledger"]).only == ("keys", "ledger")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--write", "--quick"], ["--write", "--only", "json"], ["--write", "--growth"], ["--only", "x"]]
-)
+@pytest.mark.parametrize("arguments", [["--write", "--quick"], ["--write", "--only", "json"], ["--only", "x"]])
 def test_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A part must not look like all, and a name must be one."""
     with pytest.raises(SystemExit):

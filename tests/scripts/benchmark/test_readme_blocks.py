@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.benchmark.readme import BENCHMARK, PROFILE, README, replaced
+from scripts.benchmark.readme import BENCHMARK, GROWTH, PROFILE, README, replaced
 from scripts.benchmark.system import BenchmarkError
 
 TEXT = "before\n<!-- profile -->\nold\nlines\n<!-- /profile -->\nafter\n"
@@ -29,7 +29,7 @@ def test_without_its_block_it_says_so() -> None:
         replaced(TEXT, "benchmark", "new\n")
 
 
-@pytest.mark.parametrize("block", [BENCHMARK, PROFILE])
+@pytest.mark.parametrize("block", [BENCHMARK, GROWTH, PROFILE])
 def test_our_readme_has_the_block(block: str) -> None:
-    """Both can be filled."""
+    """All can be filled."""
     assert "new\n" in replaced(README.read_text(encoding="utf-8"), block, "new\n")

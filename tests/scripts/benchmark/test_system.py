@@ -1,11 +1,22 @@
 """What the benchmark knows of processes and cores."""
 
 import os
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from scripts.benchmark.system import BenchmarkError, Cores, Resident, cpu_of, peak_bytes, resident_bytes, wait_until
+from scripts.benchmark.system import (
+    BenchmarkError,
+    Cores,
+    Resident,
+    cpu_of,
+    peak_bytes,
+    resident_bytes,
+    running,
+    wait_until,
+)
 
 TWO, EIGHT = Cores(frozenset({0}), frozenset({1})), Cores(frozenset({0}), frozenset(range(1, 8)))
 
@@ -46,6 +57,23 @@ def test_resident_is_seen_while_something_is_done() -> None:
     with Resident(os.getpid()).watched() as resident:
         wait_until(lambda: len(resident.seen) >= 2, "two looks")
     assert min(resident.seen) > 0
+
+
+def test_what_a_process_has_started_ends_with_it(tmp_path: Path) -> None:
+    """Also a child that nobody waits for."""
+    command = ["sh", "-c", "sleep 60 & echo $! > child; exec sleep 60"]
+    child = tmp_path / "child"
+    with running(command, folder=tmp_path, environment=os.environ, output=subprocess.DEVNULL):
+        wait_until(lambda: child.exists() and child.read_text().endswith("\n"), "the child")
+    wait_until(lambda: not is_alive(int(child.read_text())), "its end")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs: one that has ended may still be in the table of processes."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_what_does_not_come_about_is_named() -> None:
