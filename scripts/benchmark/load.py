@@ -64,6 +64,8 @@ def run(work: Work) -> Result:
     gc.disable()
     try:
         return uvloop.run(_run(work))
+    except OSError as error:
+        raise BenchmarkError(f"no connection: {error}") from None
     finally:
         gc.enable()
 
@@ -72,15 +74,16 @@ async def _run(work: Work) -> Result:
     loop = asyncio.get_running_loop()
     result = Result()
     shared = _Shared(work, result, loop.create_future())
-    await (_spread(shared) if work.ramp else _at_once(shared))
     try:
+        await (_spread(shared) if work.ramp else _at_once(shared))
         await asyncio.wait_for(shared.done, LONGEST)
+        result.elapsed = time.perf_counter() - shared.started
     except TimeoutError:
         raise BenchmarkError(f"the load was not over after {LONGEST:g} s") from None
-    result.elapsed = time.perf_counter() - shared.started
-    for client in shared.clients:
-        client.transport.close()
-    await asyncio.sleep(0)
+    finally:
+        for client in shared.clients:
+            client.abandon()
+        await asyncio.sleep(0)
     return result
 
 
@@ -106,6 +109,7 @@ async def _spread(shared: "_Shared") -> None:
         await shared.connect(number)
         shared.unasked -= 1
         shared.clients[-1].ask()
+    shared.end_if_over()
 
 
 class _Shared:
@@ -140,6 +144,10 @@ class _Shared:
         before, after = self.work.request
         return before + (self.work.header(self.begun) if self.work.header else b"") + after
 
+    def end_if_over(self) -> None:
+        if self.running == self.unasked == 0 and not self.done.done():
+            self.done.set_result(None)
+
     def fail(self, message: str) -> None:
         if not self.done.done():
             self.done.set_exception(BenchmarkError(message))
@@ -164,6 +172,11 @@ class _Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._busy:
             self._shared.fail(f"a connection was lost while its answer was awaited: {exc!r}")
+
+    def abandon(self) -> None:
+        """Close; an answer that is still awaited is nobody's any more."""
+        self._busy = False
+        self.transport.close()
 
     def ask(self) -> None:
         """Send one more request, if there shall be one."""
@@ -204,8 +217,7 @@ class _Client(asyncio.Protocol):
         self._busy = False
         shared.running -= 1
         self.ask()
-        if shared.running == shared.unasked == 0 and not shared.done.done():
-            shared.done.set_result(None)
+        shared.end_if_over()
 
 
 class _StreamClient(_Client):
