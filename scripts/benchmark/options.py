@@ -20,8 +20,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer levels and shorter: about 20 s")
     parser.add_argument("--peers", action="store_true", help="install the peers that are missing, and measure them")
     parser.add_argument("--long", action="store_true", help=f"add {', '.join(LONG)}: about 12 min more")
-    parser.add_argument("--growth", action="store_true", help="instead, say how cost grows: about 15 min")
-    parser.add_argument("--profile", action="store_true", help="instead, say where the gateway's time goes: 30 s")
+    parser.add_argument("--growth", action="store_true", help="instead, say how cost grows: about 8 min")
+    parser.add_argument("--profile", action="store_true", help="instead, say where the gateway's time goes: 1 min")
     names = f"{', '.join(USUAL + LONG)}; with --growth of {', '.join(GROWTH)}"
     parser.add_argument("--only", type=_groups, default=(), metavar="NAMES", help=f"comma-separated, of {names}")
     parser.add_argument("--seconds", type=float, help="of each load; default: 1, quick: 0.2")
