@@ -2,46 +2,54 @@
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from . import profile, targets, wrk
-from .measures import Readings, Spread, measured, measures, take
-from .system import BenchmarkError, Cores, calibration, machine
-from .table import aligned, number, tables
-from .targets import GATEWAY, INPUT_PRICE, OUTPUT_PRICE, Gateway, Target
+from . import gateway, growth, long_runs, options, peers, profile, readme, targets, wrk
+from .gateway import Bench, Money
+from .load import LONGEST
+from .measures import Measure, Readings, measured, measures, take
+from .report import Run, errors, kind, write_json, write_plots
+from .system import BenchmarkError, Cores, calibration, machine, peak_bytes, raise_file_limit, resident_bytes
+from .table import Titled, aligned, markdown
+from .targets import GATEWAY, Prompt, Target
 
-GROUPS = ("json", "latency", "stream", "first-byte")
-QUICK_LEVELS, LEVELS = (1, 32), (1, 16, 32, 64)
-WARM_UP = 0.4
-"""Seconds of load on each target before anything counts: connections, prepared statements, caches."""
-DISTURBED = 0.25
-DISTURBED_MEANS = "Its calls a second and latencies say more of the neighbours; its CPU is an upper bound."
+WARM_UP, WARM_UP_CALLS, QUICK_WARM_UP = 10.0, 3_000, 0.4
+"""Seconds and calls, at most, on each target before anything counts: connections, caches, compilers at run time."""
+MANY_CALLS, MANY_SECONDS = 100_000, 300.0
+"""After which the RSS is looked at again: those calls, or that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """Everything that runs."""
 
-    upstream: Target
+    bench: Bench
+    gateway: Target
     targets: list[Target]
-    gateway: Gateway
+
+    @property
+    def pid(self) -> int:
+        assert self.gateway.process is not None
+        return self.gateway.process.pid
+
+    def money(self) -> Money:
+        return gateway.money(self.bench.upstream, self.bench.stores)
 
 
 def main() -> None:
     """Measure, print, and exit with 1 if the money is not right or something could not be run."""
-    options = _options()
+    chosen = options.parsed()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        sys.exit(_run(options))
+        sys.exit(_run(chosen))
     except BenchmarkError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
@@ -52,147 +60,137 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("scripts/bench", description="Measure AIGate with everything on.")
-    parser.add_argument("--quick", action="store_true", help="fewer levels and shorter: about 20 s")
-    parser.add_argument("--only", type=_groups, default=(), help=f"comma-separated, of {', '.join(GROUPS)}")
-    parser.add_argument("--seconds", type=float, help="of each load; default: 1, quick: 0.2")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; default: %(default)s")
-    parser.add_argument("--in-flight", type=_counts, help="comma-separated; default: 1,16,32,64")
-    parser.add_argument("--prompt", type=int, default=200, help="bytes of the prompt; default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there")
-    parser.add_argument("--wrk", action="store_true", help="ask wrk, where it is installed, for calls a second too")
-    parser.add_argument("--profile", action="store_true", help="instead, say where the gateway's time goes")
-    options = parser.parse_args()
-    if options.seconds is None:
-        options.seconds = 0.2 if options.quick else 1.0
-    if options.in_flight is None:
-        options.in_flight = QUICK_LEVELS if options.quick else LEVELS
-    return options
-
-
-def _groups(text: str) -> tuple[str, ...]:
-    groups = tuple(text.split(","))
-    if not set(groups) <= set(GROUPS):
-        raise argparse.ArgumentTypeError(f"of {', '.join(GROUPS)}")
-    return groups
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace) -> int:
     cores = Cores.of_this_machine()
     about = machine()
+    raise_file_limit()
     os.sched_setaffinity(0, cores.others)
     with (
         tempfile.TemporaryDirectory(prefix="aigate-bench-") as name,
-        _everything(Path(name), cores, options) as setup,
+        _everything(Path(name), cores, chosen) as setup,
     ):
-        _warm_up(setup, options.prompt)
-        if options.profile:
-            print(profile.report(setup.targets, setup.gateway.pid, options))
-            money = _money(setup)
+        seconds = QUICK_WARM_UP if chosen.quick else WARM_UP
+        for target in setup.targets:
+            _say(f"warming up: {target.name}")
+            warm_up = Measure("warm", "json", "", "json", 16, seconds, most=WARM_UP_CALLS)
+            measured(warm_up, target, Prompt(chosen.prompt))
+        if chosen.profile:
+            money = _profile(setup, chosen, about)
+        elif chosen.growth:
+            money = _grow(setup, chosen, about)
         else:
-            money = _measure(setup, options, about)
+            money = _measure(setup, chosen, about)
     return 1 if any(money["error"].values()) else 0
 
 
 @contextlib.contextmanager
-def _everything(folder: Path, cores: Cores, options: argparse.Namespace) -> Iterator[Setup]:
+def _everything(folder: Path, cores: Cores, chosen: argparse.Namespace) -> Iterator[Setup]:
     folder.chmod(0o755)  # PostgreSQL and nginx do not run as root
+    alone = chosen.profile or chosen.growth
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(targets.mock(folder))
-        beside = stack.enter_context(targets.nginx(folder, upstream, cores))
-        stores = stack.enter_context(targets.stores(folder))
-        starts = 1 if options.quick or options.profile else options.repeats
-        gateway = stack.enter_context(targets.gateway(folder, upstream, stores, cores, starts))
-        yield Setup(upstream, [upstream, *([beside] if beside else []), *gateway.targets], gateway)
+        beside = None if alone else stack.enter_context(targets.nginx(folder, upstream, cores))
+        stores = stack.enter_context(gateway.stores(folder))
+        bench = Bench(folder, upstream, stores, cores)
+        others: list[Target] = []
+        beside_us = not alone and not set(options.USUAL).isdisjoint(chosen.only)
+        if beside_us and (chosen.peers or not chosen.quick):
+            for name, lacks in peers.left_out().items():
+                print(f"{name} is left out: there is no {lacks} here", file=sys.stderr)
+            _say("peers: starting")
+            others = stack.enter_context(peers.started(folder, upstream, cores, install=chosen.peers))
+        starts = 1 if chosen.quick or alone else chosen.repeats
+        ours = stack.enter_context(bench.gateway(starts=starts))
+        yield Setup(bench, ours, [upstream, *([beside] if beside else []), ours, gateway.keyed(ours), *others])
 
 
-def _warm_up(setup: Setup, prompt: int) -> None:
-    for measure in measures(WARM_UP, (16,), ("json",)):
-        for target in setup.targets:
-            measured(measure, target, prompt)
-
-
-def _measure(setup: Setup, options: argparse.Namespace, about: dict[str, object]) -> dict[str, dict[str, int]]:
-    wanted = measures(options.seconds, options.in_flight, options.only)
+def _measure(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) -> Money:
+    readings = Readings()
+    titles: list[Titled] = list(measures(chosen.seconds, chosen.in_flight, chosen.only))
     started = time.monotonic()
     calibrated = [calibration()]
-    readings = take(wanted, setup.targets, options.repeats, options.prompt, _say)
+    take(
+        measures(chosen.seconds, chosen.in_flight, chosen.only),
+        setup.targets,
+        chosen.repeats,
+        Prompt(chosen.prompt),
+        _say,
+        readings,
+    )
     calibrated.append(calibration())
+    titles.append(_processes(setup, chosen, readings))
+    titles.extend(_long_runs(setup, chosen, readings))
     _say("")
-    money = _money(setup)
-    after = setup.gateway.resident() / 1e6
-    process = {
-        "start_seconds": Spread.of(setup.gateway.start_seconds),
-        "idle_mb": setup.gateway.idle_bytes / 1e6,
-        "after_mb": after,
-        "calls": money["ledger"]["calls"],
-    }
-    for text in tables(wanted, readings):
-        print(text)
-    print(f"\nThe process\n{_process_table(setup.gateway, after, money)}")
-    disturbed = _disturbance(readings)
-    if disturbed > DISTURBED:
-        print(
-            f"\nDISTURBED: {GATEWAY} waited {disturbed:.1f} times as long for its core as it ran. {DISTURBED_MEANS}"
-        )
-    by_wrk = wrk.calls_a_second(setup.targets, options) if options.wrk else {}
-    if by_wrk:
-        print("\nwrk, 32 in flight\n" + aligned([["", "calls/s"], *([n, number(v)] for n, v in by_wrk.items())]))
-    print(f"\n{about['processor']}, {about['cores']} cores; {time.monotonic() - started:.0f} s of measuring")
-    if options.json:
-        document = {
-            "machine": about,
-            "disturbed": disturbed,
-            "calibration_us": calibrated,
-            "process": process,
-            "money": money,
-            "wrk": by_wrk,
-            "values": _named(readings),
-        }
-        options.json.write_text(json.dumps(document, indent=1, default=asdict))
+    money = setup.money()
+    readings.add("process", GATEWAY, {"money_error": sum(map(abs, money["error"].values()))})
+    seconds = time.monotonic() - started
+    by_wrk = wrk.calls_a_second(setup.targets, chosen) if chosen.wrk else {}
+    run = Run(about, seconds, calibrated, readings, titles, money, by_wrk)
+    print(run.text())
+    write_plots(chosen, "memory", run.charts())
+    if chosen.write:
+        flags = "".join(f" --{name}" for name in ("peers", "long") if getattr(chosen, name))
+        readme.write(readme.BENCHMARK, run.section(), f"scripts/bench{flags} --write")
+    write_json(chosen, run.document())
     return money
 
 
-def _money(setup: Setup) -> dict[str, dict[str, int]]:
-    """The provider's bill against the ledger: rows, tokens and money; every difference is an error."""
-    ledger, provider = setup.gateway.ledger(), targets.bill(setup.upstream)
-    cost = provider["prompt_tokens"] * INPUT_PRICE + provider["completion_tokens"] * OUTPUT_PRICE
-    expected = {**provider, "billed": cost // 1_000_000, "unsettled": 0}
-    error = {name: ledger[name] - value for name, value in expected.items()}
-    return {"provider": provider, "ledger": ledger, "error": error}
+def _profile(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) -> Money:
+    found = profile.profiles(setup.targets, setup.pid, chosen)
+    money = setup.money()
+    budget = profile.budget(found)
+    for each in found:
+        print(each.text())
+    print(f"\n{aligned(budget)}\n\nmoney error: {errors(money)}")
+    if chosen.write:
+        readme.write(readme.PROFILE, f"{markdown(budget)}\n\n{kind(about)}.", "scripts/bench --profile --write")
+    write_json(chosen, {"machine": about, "money": money, "profile": budget})
+    return money
 
 
-def _process_table(gateway: Gateway, after: float, money: dict[str, dict[str, int]]) -> str:
-    start = Spread.of(gateway.start_seconds)
-    rows = [
-        ["", "value"],
-        ["ready after, s", f"{start.median:.2f} ({start.lowest:.2f}..{start.highest:.2f})"],
-        ["RSS idle, MB", f"{gateway.idle_bytes / 1e6:.1f}"],
-        [f"RSS after {money['ledger']['calls']:,} calls, MB", f"{after:.1f}"],
-        ["money error", ", ".join(f"{name} {value}" for name, value in money["error"].items() if value) or "0"],
-    ]
-    return aligned(rows)
+def _grow(setup: Setup, chosen: argparse.Namespace, about: dict[str, object]) -> Money:
+    curves = growth.measure(growth.Growth(setup.bench, setup.gateway, chosen), chosen.only, _say)
+    _say("")
+    money = setup.money()
+    for curve in curves:
+        print(curve.text())
+    print(f"\nmoney error: {errors(money)}\n\n{kind(about)}")
+    if chosen.write:
+        section = f"{markdown(growth.in_short(curves))}\n\n{kind(about)}."
+        readme.write(readme.GROWTH, section, "scripts/bench --growth --write")
+    write_plots(chosen, "growth", [curve.chart() for curve in curves])
+    found = {curve.name: curve.document() for curve in curves}
+    write_json(chosen, {"machine": about, "money": money, "growth": found})
+    return money
 
 
-def _disturbance(readings: Readings) -> float:
-    """How long the gateway waited for its core for each second that it ran, over all measures."""
-    ran, queued = (
-        sum(sum(each) for (_, target, name), each in readings.values.items() if target == GATEWAY and name == wanted)
-        for wanted in ("itself_us_a_call", "waited_us_a_call")
-    )
-    return queued / ran if ran else 0.0
+def _processes(setup: Setup, chosen: argparse.Namespace, readings: Readings) -> Titled:
+    """How they started, and what they hold: idle, at most under the load, and after all of it."""
+    peaks = {target.name: peak_bytes(target.process.pid) for target in setup.targets if target.process}
+    calls = setup.bench.stores.ledger()["calls"]
+    deadline = time.monotonic() + MANY_SECONDS
+    whole = not chosen.quick and "json" in chosen.only
+    while whole and calls < MANY_CALLS and time.monotonic() < deadline:
+        _say(f"many calls: {calls:,}")
+        measured(Measure("more", "json", "", "json", 32, LONGEST / 4, most=MANY_CALLS - calls), setup.gateway)
+        calls = setup.bench.stores.ledger()["calls"]
+    for target in setup.targets:
+        if (process := target.process) is not None:
+            for seconds in process.start_seconds:
+                readings.add("process", target.name, {"start_seconds": seconds})
+            found = {"idle": process.idle_bytes, "loaded": peaks[target.name], "after": resident_bytes(process.pid)}
+            readings.add("process", target.name, {f"{name}_mb": size / 1e6 for name, size in found.items()})
+    readings.add("process", GATEWAY, {"calls": calls})
+    return long_runs.LongRun("process", "process", "The processes")
 
 
-def _named(readings: Readings) -> dict[str, dict[str, dict[str, Sequence[float]]]]:
-    named: dict[str, dict[str, dict[str, Sequence[float]]]] = {}
-    for (measure, target, name), values in readings.values.items():
-        named.setdefault(measure, {}).setdefault(target, {})[name] = values
-    return named
+def _long_runs(setup: Setup, chosen: argparse.Namespace, readings: Readings) -> Iterator[Titled]:
+    if "workers" in chosen.only:
+        yield long_runs.workers(setup.bench, chosen.seconds, chosen.repeats, readings, _say)
+    if "open-streams" in chosen.only:
+        yield long_runs.open_streams(setup.bench, chosen.streams, readings, _say)
+    if "memory" in chosen.only:
+        yield long_runs.memory(setup.gateway, chosen.calls, readings, _say)
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,16 +28,19 @@ STREAM_END = b"0\r\n\r\n"
 class Work:
     """What to ask for, of whom, how much at once, and how long new requests are begun (seconds)."""
 
-    port: int
+    ports: Sequence[int]
+    """Connections are dealt out to these in turn."""
     request: tuple[bytes, bytes]
-    """The request in two parts; the idempotency key's header is put between them."""
+    """The request in two parts; `header` is put between them."""
     in_flight: int
     seconds: float
     stream: bool = False
-    keyed: str = ""
-    """Each request carries this prefix and its number as its idempotency key; empty: none does."""
+    header: Callable[[int], bytes] | None = None
+    """What the request of this number, counted from 1, carries beside: whole lines."""
     most: int = 0
     """End after so many calls; 0 is no limit."""
+    ramp: float = 0.0
+    """Seconds over which the first requests are spread."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ def run(work: Work) -> Result:
     gc.disable()
     try:
         return uvloop.run(_run(work))
+    except OSError as error:
+        raise BenchmarkError(f"no connection: {error}") from None
     finally:
         gc.enable()
 
@@ -68,19 +74,42 @@ async def _run(work: Work) -> Result:
     loop = asyncio.get_running_loop()
     result = Result()
     shared = _Shared(work, result, loop.create_future())
-    kind = _StreamClient if work.stream else _Client
-    for _ in range(work.in_flight):
-        await loop.create_connection(lambda: kind(shared), "127.0.0.1", work.port)
-    shared.start()
     try:
+        await (_spread(shared) if work.ramp else _at_once(shared))
         await asyncio.wait_for(shared.done, LONGEST)
+        result.elapsed = time.perf_counter() - shared.started
     except TimeoutError:
         raise BenchmarkError(f"the load was not over after {LONGEST:g} s") from None
-    result.elapsed = time.perf_counter() - shared.started
-    for client in shared.clients:
-        client.transport.close()
-    await asyncio.sleep(0)
+    finally:
+        for client in shared.clients:
+            client.abandon()
+        await asyncio.sleep(0)
     return result
+
+
+async def _at_once(shared: "_Shared") -> None:
+    """All connections, and then the first requests of all."""
+    for number in range(shared.work.in_flight):
+        await shared.connect(number)
+    shared.start()
+    for client in shared.clients:
+        client.ask()
+
+
+async def _spread(shared: "_Shared") -> None:
+    """Connection after connection, each with its first request: a silent one would be closed by who is careful."""
+    work = shared.work
+    shared.start()
+    shared.unasked = work.in_flight
+    for number in range(work.in_flight):
+        due = shared.started + work.ramp * number / work.in_flight
+        await asyncio.sleep(due - time.perf_counter())
+        if shared.done.done():
+            return
+        await shared.connect(number)
+        shared.unasked -= 1
+        shared.clients[-1].ask()
+    shared.end_if_over()
 
 
 class _Shared:
@@ -93,14 +122,19 @@ class _Shared:
         self.clients: list[_Client] = []
         self.begun = 0
         self.running = 0
+        self.unasked = 0
         self.started = 0.0
         self.deadline = 0.0
+
+    async def connect(self, number: int) -> None:
+        """One more connection; it is the last of `clients` then."""
+        port = self.work.ports[number % len(self.work.ports)]
+        kind = _StreamClient if self.work.stream else _Client
+        await asyncio.get_running_loop().create_connection(lambda: kind(self), "127.0.0.1", port)
 
     def start(self) -> None:
         self.started = time.perf_counter()
         self.deadline = self.started + self.work.seconds
-        for client in self.clients:
-            client.ask()
 
     def next_request(self, now: float) -> bytes | None:
         """The bytes of one more request, or `None` if there shall be no more."""
@@ -108,9 +142,11 @@ class _Shared:
             return None
         self.begun += 1
         before, after = self.work.request
-        if not self.work.keyed:
-            return before + after
-        return b"%sidempotency-key: %s-%d\r\n%s" % (before, self.work.keyed.encode(), self.begun, after)
+        return before + (self.work.header(self.begun) if self.work.header else b"") + after
+
+    def end_if_over(self) -> None:
+        if self.running == self.unasked == 0 and not self.done.done():
+            self.done.set_result(None)
 
     def fail(self, message: str) -> None:
         if not self.done.done():
@@ -136,6 +172,11 @@ class _Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._busy:
             self._shared.fail(f"a connection was lost while its answer was awaited: {exc!r}")
+
+    def abandon(self) -> None:
+        """Close; an answer that is still awaited is nobody's any more."""
+        self._busy = False
+        self.transport.close()
 
     def ask(self) -> None:
         """Send one more request, if there shall be one."""
@@ -176,8 +217,7 @@ class _Client(asyncio.Protocol):
         self._busy = False
         shared.running -= 1
         self.ask()
-        if shared.running == 0 and not shared.done.done():
-            shared.done.set_result(None)
+        shared.end_if_over()
 
 
 class _StreamClient(_Client):

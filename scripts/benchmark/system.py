@@ -6,13 +6,16 @@ nanoseconds that a process ran.
 
 import contextlib
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +24,7 @@ PATIENCE = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NANOSECONDS = 1e9
+PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
 
 
 class BenchmarkError(Exception):
@@ -39,10 +43,19 @@ class Cores:
         usable = sorted(os.sched_getaffinity(0))
         return cls(frozenset(usable[:1]), frozenset(usable[1:] or usable))
 
+    def suffice_for(self, workers: int) -> bool:
+        """Whether each worker can have a core while as many are left over for everything else."""
+        return len(self.measured | self.others) >= 2 * workers
+
+    def of_workers(self, workers: int) -> frozenset[int]:
+        """One each if they suffice, otherwise the measured one for all."""
+        usable = sorted(self.measured | self.others)
+        return frozenset(usable[:workers]) if self.suffice_for(workers) else self.measured
+
     @contextlib.contextmanager
-    def measured_here(self) -> Iterator[None]:
+    def measured_here(self, workers: int = 1) -> Iterator[None]:
         """What is started inside the block runs on the measured core: a child inherits its parent's cores."""
-        os.sched_setaffinity(0, self.measured)
+        os.sched_setaffinity(0, self.of_workers(workers))
         try:
             yield
         finally:
@@ -51,7 +64,10 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU time in seconds: exact as a whole (schedstat), and how it divides (stat, in ticks of 10 ms)."""
+    """CPU time in seconds: exact as a whole (schedstat), and how it divides (stat, in ticks of 10 ms).
+
+    Threads that have ended are counted in ticks only; a process that had such is exact to the tick.
+    """
 
     total: float
     user: float = 0.0
@@ -68,9 +84,15 @@ class Cpu:
 def running(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: IO[bytes] | int
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process until the block ends, which stops it, by force if it must."""
+    """A process until the block ends, which stops it and what it has started, by force if it must."""
     process = subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process
@@ -79,16 +101,16 @@ def running(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop one process that we started; safe to call again."""
+    """Stop one process that we started, and then whoever is left of its session; safe to call again."""
     if process.stdin is not None:
         process.stdin.close()
-    if process.poll() is not None:
-        return
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        process.send_signal(signum)
+    if process.poll() is None:
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
 
 
 def free_port() -> int:
@@ -124,7 +146,7 @@ def _cpu(folder: Path) -> Cpu:
         nanoseconds = sum(int(task.read_text().split()[0]) for task in folder.glob("task/*/schedstat"))
     except OSError:
         nanoseconds = 0
-    return Cpu(nanoseconds / NANOSECONDS or user + system, user, system)
+    return Cpu(max(nanoseconds / NANOSECONDS, user + system), user, system)
 
 
 def waited(pid: int) -> float:
@@ -161,8 +183,51 @@ def _children(parent: int) -> Iterator[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """RSS of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    """RSS of a process and its children."""
+    found = 0
+    for each in family_of(pid):
+        with contextlib.suppress(OSError, IndexError):
+            found += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * PAGE
+    return found
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest RSS that a process ever had, and those of its children."""
+    found = 0
+    for each in family_of(pid):
+        with contextlib.suppress(OSError):
+            found += sum(int(size) for size in PEAK.findall(Path(f"/proc/{each}/status").read_text())) * 1024
+    return found
+
+
+@dataclass(slots=True)
+class Resident:
+    """The RSS of a process, seen every 50 ms by a thread while something else is done."""
+
+    pid: int
+    seen: list[int] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator["Resident"]:
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(0.05):
+            self.seen.append(resident_bytes(self.pid))
+
+
+def raise_file_limit() -> int:
+    """Let this process and what it starts open as many files as the machine allows; how many that are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def program(name: str) -> str | None:

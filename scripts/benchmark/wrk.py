@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .system import BenchmarkError, program
-from .targets import Target
+from .targets import Prompt, Target
 
 IN_FLIGHT = 32
 RATE = re.compile(r"Requests/sec:\s*([\d.]+)")
 SCRIPT = """
 wrk.method = "POST"
-wrk.headers["authorization"] = {authorization!r}
+{headers}
 wrk.headers["content-type"] = "application/json"
 wrk.body = [==[{body}]==]
 """
@@ -25,18 +25,19 @@ def calls_a_second(targets: Sequence[Target], options: argparse.Namespace) -> di
     found = program("wrk")
     if found is None:
         return {}
-    return {target.name: _rate(found, target, options) for target in targets if not target.keyed}
+    return {target.name: _rate(found, target, options) for target in targets if not target.varying}
 
 
 def _rate(found: str, target: Target, options: argparse.Namespace) -> float:
-    _, request = target.request("json", stream=False, size=options.prompt)
-    authorization = target.headers.decode().strip().partition(": ")[2]
+    _, request = target.request("json", stream=False, prompt=Prompt(options.prompt))
+    pairs = (line.split(": ", 1) for line in target.headers.decode().splitlines())
+    headers = "\n".join(f"wrk.headers[{name!r}] = {value!r}" for name, value in pairs)
     body = request.partition(b"\r\n\r\n")[2].decode()
     seconds = max(1, round(options.seconds))
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "request.lua"
-        script.write_text(SCRIPT.format(authorization=authorization, body=body))
-        url = f"http://127.0.0.1:{target.port}/v1/chat/completions"
+        script.write_text(SCRIPT.format(headers=headers, body=body))
+        url = f"http://127.0.0.1:{target.ports[0]}/v1/chat/completions"
         command = [found, "-t1", f"-c{IN_FLIGHT}", f"-d{seconds}s", "-s", str(script), url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     rate = RATE.search(done.stdout)
