@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from middleware.asgi import START, Message, RawHeaders, Scope, Send, is_last
+from middleware.asgi import START, Message, RawHeaders, Scope, Send
 from middleware.faults import Fault
 
 KEY = "aigate"
@@ -153,13 +153,6 @@ class Exchange:
     def final_status(self) -> int:
         """The status that was sent, or would have been if the client had stayed."""
         return self.status or (self.fault.status if self.fault else 500)
-
-    def is_ending(self, message: Message) -> bool:
-        """Whether this message carries the last bytes of the answer.
-
-        A framework may end a stream with an empty message of its own, after the bytes that the client waits for.
-        """
-        return self.ending or is_last(message)
 
     def observe(self, send: Send) -> Send:
         """`send`, adding `headers` and noting status, first byte and end; wraps once, however many layers ask."""

@@ -10,7 +10,7 @@ One timer a stream, looked at once an interval: a chunk that passes costs a cloc
 import asyncio
 from dataclasses import dataclass
 
-from middleware.asgi import BODY, START, ASGIApp, Message, Receive, Scope, Send, is_last
+from middleware.asgi import BODY, START, ASGIApp, Message, Receive, Scope, Send
 
 COMMENT: Message = {"type": BODY, "body": b": keep-alive\n\n", "more_body": True}
 
@@ -61,7 +61,7 @@ class _Heart:
         finally:
             self._sending = False
         self._last = self._loop.time()
-        if is_last(message):
+        if not message.get("more_body", False):
             self.stop()
         else:
             self._between_events = message.get("body", b"").endswith(b"\n\n")

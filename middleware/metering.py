@@ -99,10 +99,11 @@ class _Metered:
         self._reservation = reservation
 
     async def send(self, message: Message) -> None:
-        if message["type"] == START and self._may_wait(message):
-            self._head = message
-            return
-        if self._exchange.is_ending(message):
+        if message["type"] == START:
+            if self._may_wait(message):
+                self._head = message
+                return
+        elif self._exchange.ending or not message.get("more_body", False):
             self._exchange.ending = True
             await self.settle(message=message)
         head, self._head = self._head, None

@@ -45,8 +45,7 @@ class Watch:
             self._handle = None
 
     def __enter__(self) -> None:
-        self._task = task = asyncio.current_task(self._loop)
-        self._cancelling = task.cancelling() if task is not None else 0
+        self._task = asyncio.current_task(self._loop)
         self._since = now = self._loop.time()
         if now >= self._ends:
             self._task = None
@@ -73,6 +72,7 @@ class Watch:
             self._sleep(self._since + self.limit)
         else:
             self._due = True
+            self._cancelling = self._task.cancelling()
             self._task.cancel()
 
     def _error(self) -> ProviderError:

@@ -222,7 +222,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)
         self._waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self._waiting_bytes = 0
         self._head_bytes = 0
         self._paused = False
@@ -257,10 +257,7 @@ class _Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """What has come of the body since the last time."""
-        parts = self._parts
-        if not parts:
-            return b""
-        self._parts = []
+        parts, self.parts = self.parts, []
         self._waiting_bytes = 0
         if self._paused:
             self._paused = False
@@ -335,7 +332,7 @@ class _Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self.complete:
             return
-        self._parts.append(data)
+        self.parts.append(data)
         self._waiting_bytes += len(data)
         if self._waiting_bytes > HIGH_WATER and not self._paused:
             self._paused = True
@@ -365,8 +362,8 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         while (connection := self._connection) is not None:
-            if data := connection.take():
-                return data
+            if connection.parts:
+                return connection.take()
             if connection.complete:
                 break
             await connection.change()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import errors, message, usage
+from .alike import Alike
 from .contract import NO_HEADERS, Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
 from .deltas import Calls, needs_care
 from .document import dumps, encoded, load_object, loads
@@ -102,7 +103,17 @@ class OpenAIWire:
 class OpenAIDecoder(StreamDecoder):
     """One stream. Comments and event names are dropped; whatever follows the terminator is ignored."""
 
-    __slots__ = ("_astray", "_begun", "_call", "_calls", "_finished", "_several", "_splitter", "_throttles_as_quota")
+    __slots__ = (
+        "_alike",
+        "_astray",
+        "_begun",
+        "_call",
+        "_calls",
+        "_finished",
+        "_several",
+        "_splitter",
+        "_throttles_as_quota",
+    )
 
     def __init__(self, call: Call, throttles_as_quota: bool = False) -> None:
         super().__init__()
@@ -111,6 +122,7 @@ class OpenAIDecoder(StreamDecoder):
         self._splitter = Splitter()
         self._finished: dict[int, bool] = {}
         self._calls: dict[int, Calls] = {}
+        self._alike = Alike()
         self._astray = False
         self._begun = False
         self._several = _wants_several(call.document)
@@ -128,9 +140,12 @@ class OpenAIDecoder(StreamDecoder):
             raise self.failed
         if self.ended:
             return b""
+        if not self._splitter.kept and (passed := self._alike.passed(data)) is not None:
+            return passed
         if self._splitter.plain(data):
             self._begun = True
             if (passed := self._untouched(data)) is not None:
+                self._alike.learn(data, passed)
                 return passed
             if data.find(b"\n") == len(data) - 2:  # one event: there is nothing to be split
                 return self._single(data[6:-2])

@@ -37,13 +37,16 @@ def event(data: bytes) -> bytes:
 
 
 class Splitter:
-    """Whole events out of bytes at any chunking; an event over `limit` bytes raises `ProviderError` (broken)."""
+    """Whole events out of bytes at any chunking; an event over `limit` bytes raises `ProviderError` (broken).
 
-    __slots__ = ("_after_cr", "_begun", "_limit", "_parts", "_size", "_tail")
+    `kept` is what has come of an event that is not whole yet.
+    """
+
+    __slots__ = ("_after_cr", "_begun", "_limit", "_size", "_tail", "kept")
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
+        self.kept: list[bytes] = []
         self._size = 0
         self._tail = b""
         self._after_cr = False
@@ -51,7 +54,7 @@ class Splitter:
 
     def plain(self, data: bytes) -> bool:
         r"""Whether nothing is carried over and `data` is a sequence of `data: {...}\n\n` and nothing else."""
-        if self._parts or not (data.startswith(b"data: {") and data.endswith(b"}\n\n")):
+        if self.kept or not (data.startswith(b"data: {") and data.endswith(b"}\n\n")):
             return False
         newlines = data.count(b"\n")
         if newlines > 2 and 2 * data.count(b"}\n\ndata: {") + 2 != newlines:
@@ -102,13 +105,13 @@ class Splitter:
 
     def _keep(self, data: bytes) -> None:
         if data:
-            self._parts.append(data)
+            self.kept.append(data)
             self._size += len(data)
             self._tail = data[-1:]
 
     def _taken(self) -> bytes:
-        kept = b"".join(self._parts)
-        self._parts, self._size, self._tail = [], 0, b""
+        kept = b"".join(self.kept)
+        self.kept, self._size, self._tail = [], 0, b""
         return kept
 
     def _parsed(self, blocks: list[bytes]) -> Iterator[Event]:

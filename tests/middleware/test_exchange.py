@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from middleware.asgi import BODY, START, Message
+from middleware.asgi import START, Message
 from middleware.exchange import KEY, Exchange, Target, exchange_of
 from middleware.faults import RateLimited, Unpriced
 from tests.middleware.driving import TARGET, Peer, messages, scope_of
@@ -56,21 +56,6 @@ async def test_a_gate_that_refuses_ends_the_admission() -> None:
     exchange.gates += [refusing, never]
     with pytest.raises(Unpriced):
         await exchange.admit(TARGET)
-
-
-def test_the_flag_makes_any_message_the_ending() -> None:
-    """The handler can say that the next message has the last bytes, before the framework's empty one."""
-    exchange = Exchange()
-    chunk = {"type": BODY, "body": b"data: [DONE]\n\n", "more_body": True}
-    assert not exchange.is_ending(chunk)
-    exchange.ending = True
-    assert exchange.is_ending(chunk)
-
-
-def test_the_last_message_is_the_ending() -> None:
-    """Without the flag it is the message that ends the answer."""
-    *_, last = messages(b"a", b"b")
-    assert Exchange().is_ending(last)
 
 
 async def test_status_and_first_byte_are_observed() -> None:

@@ -1,0 +1,72 @@
+"""A chunk like the one before it passes without a second look, and nothing else does."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.alike import Alike
+from providers.contract import Call
+from providers.openai import OpenAIWire
+
+
+def chunk(text: str, **more: object) -> bytes:
+    """One event as OpenAI writes it."""
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    return b"data: " + orjson.dumps({"id": "c", "choices": [choice], "usage": None, **more}) + b"\n\n"
+
+
+def without_usage(data: bytes) -> bytes:
+    return data.replace(b',"usage":null', b"")
+
+
+@pytest.fixture
+def alike() -> Alike:
+    """It has seen one chunk, whose usage was taken out."""
+    seen = Alike()
+    seen.learn(chunk("Hello"), without_usage(chunk("Hello")))
+    return seen
+
+
+def test_nothing_is_known_at_first() -> None:
+    """Whatever comes has to be looked at."""
+    assert Alike().passed(chunk("a")) is None
+
+
+@pytest.mark.parametrize("text", ["", " there", "ü €", "two\nlines", "a\\b", "tab\t."])
+def test_another_text(alike: Alike, text: str) -> None:
+    """It passes as the first one did; escapes are letters, too."""
+    assert alike.passed(chunk(text)) == without_usage(chunk(text))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(chunk('a "word"'), chunk("a", id="other"), chunk("a", x=1), chunk("a")[:-1], chunk("a")[1:], b""),
+        *(chunk("a") + chunk("b"), chunk("\\")[:-60], chunk("a").replace(b'"a"', b'"a\\"')),
+        chunk("a").replace(b'"a"', b'"a\n"'),
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a","tool_calls":[]}}]}\n\n',
+        b'data: {"error":{}}\n\n',
+    ],
+)
+def test_another_form(alike: Alike, data: bytes) -> None:
+    """Whatever else is different is not for it."""
+    assert alike.passed(data) is None
+
+
+@pytest.mark.parametrize(
+    "data", [chunk("a") + chunk("b"), b'data: {"choices":[]}\n\n', chunk('"'), chunk("a").replace(b"\n\n", b"\n")]
+)
+def test_a_form_that_teaches_nothing(data: bytes) -> None:
+    """Several events, none with a text, or one whose text has a quotation mark."""
+    seen = Alike()
+    seen.learn(data, data)
+    assert seen.passed(chunk("a")) is None
+
+
+@given(st.lists(st.text(), min_size=1, max_size=8), st.booleans())
+def test_a_decoder_gives_the_same_with_and_without(texts: list[str], wants_usage: bool) -> None:
+    """Chunk by chunk, and all at once, where nothing is alike."""
+    stream = [chunk(text) for text in texts]
+    decoders = [OpenAIWire().stream(Call("m", {}, stream=True, wants_usage=wants_usage)) for _ in range(2)]
+    assert b"".join(map(decoders[0].feed, stream)) == decoders[1].feed(b"".join(stream))
