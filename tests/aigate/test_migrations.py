@@ -125,6 +125,7 @@ analyze
 HOT = {
     "keys.FIND": keys.FIND,
     "journal.OPEN": journal.OPEN,
+    "journal.CLOSE": journal.CLOSE,
     "journal.WRITE": journal.WRITE,
     "idempotency.CLAIM": idempotency.CLAIM,
     "idempotency.HOLDERS": idempotency.HOLDERS,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from aigate.stores import idempotency, journal
+from tests.faults.outages import SETTLEMENT
 from tests.faults.provider import Plan
 from tests.faults.site import LEASE, Call, Reply, Site, complaints
 from tests.running import eventually
@@ -37,8 +38,8 @@ POINTS = (
     Point("first byte", provider="first", upstream=2),
     Point("mid-stream", provider="middle", upstream=2),
     Point("last byte", provider="last", upstream=2),
-    Point("before the settlement", provider="last", action="before", statement=journal.WRITE, upstream=2),
-    Point("after settling", provider="last", action="after", statement=journal.WRITE),
+    Point("before the settlement", provider="last", action="before", statement=SETTLEMENT, upstream=2),
+    Point("after settling", provider="last", action="after", statement=SETTLEMENT),
 )
 
 

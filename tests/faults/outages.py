@@ -14,7 +14,9 @@ from tests.faults.site import DATABASE_TIMEOUT, Call, Reply, Site, complaints
 from tests.running import eventually
 
 FROZEN = 10.0
-STATEMENTS = {"claim": idempotency.CLAIM, "opening": journal.OPEN, "settlement": journal.WRITE}
+SETTLEMENT = "insert into adjustments"
+"""Stands in the journal's statement, with openings and answers and without."""
+STATEMENTS = {"claim": idempotency.CLAIM, "opening": journal.OPEN, "settlement": SETTLEMENT}
 """Each durable step of a call and the statement that makes it durable; a settlement takes openings along."""
 
 
