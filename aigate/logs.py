@@ -69,10 +69,10 @@ def report(exchange: Exchange, scope: Scope) -> None:
         "method": scope["method"],
         "path": scope["path"][:256],
         "status": exchange.final_status,
-        "duration_ms": round(exchange.elapsed * 1000, 3),
+        "duration_ms": _milliseconds(exchange.elapsed),
     }
     if exchange.first_byte is not None:
-        fields["first_byte_ms"] = round(exchange.first_byte * 1000, 3)
+        fields["first_byte_ms"] = _milliseconds(exchange.first_byte)
     if exchange.caller is not None:
         fields |= {"org": exchange.caller.org_name, "key": exchange.caller.public_id}
     if exchange.target is not None:
@@ -89,6 +89,11 @@ def report(exchange: Exchange, scope: Scope) -> None:
     if correlation is not None:
         fields["client_request_id"] = correlation[:LONGEST_CORRELATION_ID].decode("latin-1")
     _write_soon(fields)
+
+
+def _milliseconds(seconds: float) -> float:
+    """With three decimals; `round` takes a way through text."""
+    return int(seconds * 1e6) / 1e3
 
 
 def _consumption(fields: dict[str, Any], usage: Usage, billed: int) -> None:

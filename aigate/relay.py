@@ -64,7 +64,7 @@ class Relay:
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
         first = asyncio.ensure_future(self._begin())
-        self._exchange.resources.push_async_callback(_abandon, first)
+        self._exchange.resources.append(partial(_abandon, first))
         done, _ = await asyncio.wait({first}, timeout=patience)
         return _stream(first.result() if done else partial(self._late, first))
 
@@ -74,7 +74,7 @@ class Relay:
             upstream = await self._open()
             if not upstream.streamed:
                 return partial(self._at_once, await self._read(upstream))
-            self._exchange.resources.push_async_callback(upstream.aclose)
+            self._exchange.resources.append(upstream.aclose)
             events = upstream.events()
             try:
                 return partial(self._forward, events, await anext(events))
@@ -105,7 +105,7 @@ class Relay:
                 yield data
                 data = await anext(events)
         except ProviderError as error:
-            await self._exchange.resources.aclose()  # now: the settlement may take its time
+            await self._exchange.release()  # now: the settlement may take its time
             yield self._broken(self._fault(error))
         else:
             self._exchange.outcome = Outcome.OK

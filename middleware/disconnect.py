@@ -33,7 +33,7 @@ class Disconnect:
         try:
             await self.app(scope, receive, exchange.observe(send))
         except asyncio.CancelledError:
-            await exchange.resources.aclose()
+            await exchange.release()
             if not watch.cancelled or watch.task.uncancel() > 0:
                 raise
             raise ClientDisconnected("The client left before the answer ended.") from None

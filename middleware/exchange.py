@@ -9,7 +9,6 @@ Each field has one writer, named beside it.
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -109,9 +108,9 @@ class Exchange:
 
     id: str = ""  # request id
     started: float = field(default_factory=time.perf_counter)  # creation; seconds, monotonic
-    resources: AsyncExitStack = field(
-        default_factory=AsyncExitStack
-    )  # handler; request id closes it, disconnect at once
+    resources: list[Callable[[], Awaitable[None]]] = field(
+        default_factory=list
+    )  # handler: what closes what it opened; request id calls release(), disconnect at once
     caller: Caller | None = None  # auth
     body: bytes = b""  # body
     document: dict[str, Any] = field(default_factory=dict)  # body: the parsed JSON object
@@ -143,6 +142,15 @@ class Exchange:
         self.target = target
         for gate in self.gates:
             await gate(target)
+
+    async def release(self) -> None:
+        """Close what the handler has opened, the last first, and all of it, whatever one of them raises."""
+        if self.resources:
+            close = self.resources.pop()
+            try:
+                await close()
+            finally:
+                await self.release()
 
     @property
     def elapsed(self) -> float:

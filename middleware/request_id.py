@@ -22,10 +22,10 @@ def uuid7() -> str:
 
     Source: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
     """
-    milliseconds = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10))
-    value = milliseconds << 80 | 0x7 << 76 | (noise >> 68) << 64 | 0b10 << 62 | noise & (1 << 62) - 1
-    return f"{value:032x}"
+    noise = bytearray(os.urandom(10))
+    noise[0] = 0x70 | noise[0] & 0x0F
+    noise[2] = 0x80 | noise[2] & 0x3F
+    return ((time.time_ns() // 1_000_000).to_bytes(6) + noise).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class RequestId:
         exchange.headers.append((b"x-request-id", exchange.id.encode()))
         with self.bind(exchange.id):
             try:
-                async with exchange.resources:
-                    await self.app(scope, receive, exchange.observe(send))
+                await self.app(scope, receive, exchange.observe(send))
             finally:
-                self.report(exchange, scope)
+                try:
+                    await exchange.release()
+                finally:
+                    self.report(exchange, scope)

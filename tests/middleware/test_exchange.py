@@ -58,6 +58,24 @@ async def test_a_gate_that_refuses_ends_the_admission() -> None:
         await exchange.admit(TARGET)
 
 
+async def test_the_last_that_was_opened_is_closed_first() -> None:
+    """All of it, also where one cannot be closed, and once."""
+    exchange, closed = Exchange(), list[str]()
+
+    async def good() -> None:
+        closed.append("good")
+
+    async def bad() -> None:
+        closed.append("bad")
+        raise OSError
+
+    exchange.resources += [good, bad]
+    with pytest.raises(OSError):
+        await exchange.release()
+    await exchange.release()
+    assert closed == ["bad", "good"]
+
+
 async def test_status_and_first_byte_are_observed() -> None:
     """They are noted as they pass, after they have been forwarded."""
     exchange, peer = Exchange(), Peer()

@@ -114,10 +114,14 @@ async def test_a_cancelled_request_is_reported_too() -> None:
 @pytest.mark.parametrize("error", [None, KeyError("x"), asyncio.CancelledError()], ids=repr)
 async def test_what_the_handler_opened_is_closed_before_the_report(error: BaseException | None) -> None:
     """The exchange's resources are closed at every end."""
+
+    async def close() -> None:
+        log.events.append("closed")
+
     log = Log()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        exchange_of(scope).resources.callback(log.events.append, "closed")
+        exchange_of(scope).resources.append(close)
         if error is not None:
             raise error
 
