@@ -108,7 +108,7 @@ def _consumption(fields: dict[str, Any], usage: Usage, billed: int) -> None:
 def _write(message: "Message") -> None:
     record = message.record
     line: dict[str, Any] = {
-        "time": record["time"],
+        "time": record["time"].isoformat(),
         "level": record["level"].name.lower(),
         "event": record["message"],
     }

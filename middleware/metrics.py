@@ -65,11 +65,12 @@ class Instruments:
             self._record_call(series, exchange, exchange.usage)
 
     def _record_call(self, series: "_Series", exchange: Exchange, usage: Usage) -> None:
-        self.upstream.observe(series.upstream, exchange.upstream_seconds)
+        upstream, overhead, cost = series.call or series.first_call()
+        self.upstream.observe(upstream, exchange.upstream_seconds)
         if exchange.first_byte is not None:
-            self.overhead.observe(series.overhead, max(0.0, exchange.first_byte - exchange.upstream_seconds))
+            self.overhead.observe(overhead, max(0.0, exchange.first_byte - exchange.upstream_seconds))
         if exchange.billed:
-            series.cost[0] += exchange.billed * USD_PER_NANO
+            cost[0] += exchange.billed * USD_PER_NANO
         for kind, attribute in TOKEN_TYPES:
             count = getattr(usage, attribute)
             if count:
@@ -105,20 +106,26 @@ class _Series:
 
     __slots__ = (
         *("_instruments", "_labels", "_statuses", "_tokens"),
-        *("cost", "duration", "first_byte", "overhead", "provider", "upstream"),
+        *("call", "duration", "first_byte", "provider"),
     )
 
     def __init__(self, instruments: Instruments, provider: str, model: str, stream: str) -> None:
         self.provider = provider
         self.duration = instruments.duration.cells(provider, model, stream)
         self.first_byte = instruments.first_byte.cells(provider, model, stream)
-        self.upstream = instruments.upstream.cells(provider, model)
-        self.overhead = instruments.overhead.cells(provider, model)
-        self.cost = instruments.cost.cells(provider, model)
+        self.call: tuple[Cells, Cells, Cells] | None = None
         self._instruments = instruments
         self._labels = provider, model, stream
         self._statuses: dict[int, Cells] = {}
         self._tokens: dict[str, Cells] = {}
+
+    def first_call(self) -> tuple[Cells, Cells, Cells]:
+        """What is counted of calls only: upstream, overhead, cost."""
+        every = self._instruments
+        families = every.upstream, every.overhead, every.cost
+        upstream, overhead, cost = (family.cells(*self._labels[:2]) for family in families)
+        self.call = upstream, overhead, cost
+        return self.call
 
     def answers(self, status: int) -> Cells:
         cells = self._statuses.get(status)

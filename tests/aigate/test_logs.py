@@ -36,6 +36,7 @@ def test_a_line_is_one_json_object() -> None:
     assert line["event"] == "two\nlines and {braces} ü \x00"
     assert line["level"] == "warning"
     assert datetime.fromisoformat(line["time"]).tzinfo is not None
+    assert line["time"][10] == "T"
 
 
 def test_fields_stand_beside_the_event() -> None:
