@@ -131,7 +131,6 @@ class Gateway:
         stores.estimator.close()
         await stores.limiter.close()
         await stores.prices.close()
-        await stores.ledger.close()
         await stores.replica.stop()
         await stores.database.close()
 

@@ -52,6 +52,7 @@ class Database:
         self._connections = connections
         self._timeout = timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._lines: list[Line] = []
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -69,8 +70,10 @@ class Database:
             raise _away(unsure=reached) from error
 
     def line(self) -> "Line":
-        """A connection of its own, for who writes all the time."""
-        return Line(self._url, self._timeout)
+        """A connection of its own, for who writes all the time; closed with the database."""
+        line = Line(self._url, self._timeout)
+        self._lines.append(line)
+        return line
 
     async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
@@ -91,6 +94,8 @@ class Database:
             await connection.execute("select 1 from calls limit 0")
 
     async def close(self) -> None:
+        for line in self._lines:
+            await line.close()
         pool, self._pool = self._pool, None
         if pool is not None:
             try:

@@ -194,9 +194,6 @@ class Journal:
         """Return once everything that was submitted has been written, or has failed."""
         await self._batch.flush()
 
-    async def close(self) -> None:
-        await self._line.close()
-
     async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
         openings = [item.row for item in items if isinstance(item, Opening)]
         closings = _Closings()

@@ -86,10 +86,6 @@ class PostgresLedger:
         """Return once everything that was submitted has been written once, or handed over to `overdue`."""
         await self._journal.flush()
 
-    async def close(self) -> None:
-        """Let go of the database; `stop` and `overdue` come first."""
-        await self._journal.close()
-
     def _keep_closing(self, closing: Closing) -> None:
         self._overdue.keep_trying(
             f"the settlement of call {closing.request_id}", lambda: self._journal.submit(closing)

@@ -24,8 +24,8 @@ class Stored:
     def __init__(self) -> None:
         self.found: Answer | Running = RUNNING
 
-    async def look(self, _: Claim) -> Answer | Running:
-        return self.found
+    async def look(self, _: Claim) -> tuple[str, Answer | Running]:
+        return RUNNING.request_id, self.found
 
 
 class Relay:
