@@ -234,8 +234,9 @@ class _Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether the exchange has ended so that another can follow it."""
-        return self.complete and not self._spoilt and self._lost is None and not self._transport.is_closing()
+        """Whether the exchange has ended, and been read to its end, so that another can follow it."""
+        ended = self.complete and not self.parts
+        return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> None:
         """Begin an exchange."""
