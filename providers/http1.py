@@ -266,6 +266,9 @@ class _Connection(asyncio.Protocol):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def abort(self) -> None:
+        """Close at once; an answer that has not ended does not end with it."""
+        if self._lost is None:
+            self._lost = httpx.ReadError("the connection was closed here before the answer ended")
         self._transport.abort()
 
     # --- the loop's side
@@ -276,9 +279,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)
-        if self.status and exc is None and self._ends_with_connection():
-            self.complete = True
-        if self.status:
+        if self._lost is not None:
+            pass  # what was said first is the reason
+        elif self.status:
+            self.complete = self.complete or (exc is None and self._ends_with_connection())
             self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
             self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
