@@ -20,6 +20,7 @@ import httpx
 KEEPALIVE = 45.0
 """Seconds that an idle connection is kept: shorter than the 60 after which load balancers close theirs."""
 MAX_HEAD_BYTES = 128 * 1024
+"""Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
 """Bytes of an answer that may wait for their reader before the provider is held back."""
 DNS_TTL = 30.0
@@ -293,14 +294,13 @@ class _Connection(asyncio.Protocol):
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
             self._transport.abort()
             return
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"what answered does not speak HTTP/1.1: {error}")
-        if not self.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._break(f"the head of the answer is over {MAX_HEAD_BYTES} bytes")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
         self._wake()
 
     def _break(self, why: str) -> None:
@@ -327,7 +327,8 @@ class _Connection(asyncio.Protocol):
         self._spoilt = self._spoilt or self.complete  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
+        if not self.status:  # what comes later are trailers: nobody asked for them (RFC 9110, 6.5.1)
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -338,6 +339,7 @@ class _Connection(asyncio.Protocol):
         if self.complete:
             return
         self.parts.append(data)
+        self._head_bytes = 0
         self._waiting_bytes += len(data)
         if self._waiting_bytes > HIGH_WATER and not self._paused:
             self._paused = True

@@ -199,6 +199,30 @@ async def test_idle_connections_are_closed_after_a_while() -> None:
     await transport.aclose()
 
 
+async def test_trailers_are_no_headers(transport: Http1Transport) -> None:
+    """What comes behind the body says nothing of how it was to be read."""
+    said = CHUNKED + chunk(b"{}") + b"0\r\ncontent-type: text/html\r\n\r\n"
+    async with serving(says(said[:-2], said[-2:], pause=0.02)) as server:
+        for _ in range(2):
+            response = await ask(transport, server.url)
+            assert (response.content, response.headers.raw) == (b"{}", [(b"transfer-encoding", b"chunked")])
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("endless", [b"x: y\r\n", b"x: ", b"x"], ids=["fields", "values", "a name"])
+async def test_endless_trailers_are_refused(transport: Http1Transport, endless: bytes) -> None:
+    """They would fill the memory while no byte of a body comes."""
+    async with serving(stalls(CHUNKED + chunk(b"{}") + b"0\r\n" + endless * 500_000)) as server:
+        with pytest.raises(httpx.RemoteProtocolError, match="bytes of headers"):
+            await ask(transport, server.url)
+
+
+async def test_a_body_of_many_small_chunks_is_no_head(transport: Http1Transport) -> None:
+    """Each piece of it begins the count of what is none anew."""
+    async with serving(says(*[CHUNKED, *[chunk(b"x")] * 30_000, STREAM_END])) as server:
+        assert (await ask(transport, server.url)).content == b"x" * 30_000
+
+
 async def test_an_answer_before_the_whole_request_ends_its_connection(transport: Http1Transport) -> None:
     """What of the body has not left would be taken for the next request."""
 
