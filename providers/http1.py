@@ -48,7 +48,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+        # the name as it is looked up: `url.host` is for people, and Python writes some of those names otherwise
+        origin = url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
             if isinstance(request, Prepared):
@@ -120,7 +121,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 return await self._established(opened, origin, self._context() if scheme == "https" else None)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in time") from error
-        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError where asyncio raises OSError
+        except (OSError, RuntimeError, UnicodeError) as error:
+            # uvloop raises RuntimeError where asyncio raises OSError; UnicodeError says that this can be no name
             raise httpx.ConnectError(str(error) or type(error).__name__) from error
 
     async def _established(self, opened: socket.socket, origin: Origin, tls: ssl.SSLContext | None) -> "_Connection":
@@ -135,23 +137,23 @@ class Http1Transport(httpx.AsyncBaseTransport):
         return connection
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
-        """Where `host` is. A name is asked for once, however many wait for it."""
+        """Where `host` is. A name is asked for once, however many wait for it; a failure is nobody's but theirs."""
         loop = asyncio.get_running_loop()
         until, lookup = self._resolved.get((host, port), (0.0, None))
-        if lookup is None or until < loop.time():
+        if lookup is None or until < loop.time() or _failed(lookup):
             lookup = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
             self._resolved[host, port] = loop.time() + DNS_TTL, lookup
-        try:
-            return await asyncio.shield(lookup)
-        except OSError:
-            self._resolved.pop((host, port), None)
-            raise
+        return await asyncio.shield(lookup)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
+
+
+def _failed(lookup: "asyncio.Task[list[Any]]") -> bool:
+    return lookup.done() and (lookup.cancelled() or lookup.exception() is not None)
 
 
 def head_of(method: str, url: httpx.URL, headers: httpx.Headers) -> bytes:

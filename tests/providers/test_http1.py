@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -289,3 +290,101 @@ async def test_a_header_cannot_begin_another(transport: Http1Transport, value: s
         with pytest.raises(httpx.LocalProtocolError):
             await transport.handle_async_request(request)
         assert not server.requests
+
+
+class Names(asyncio.SelectorEventLoop):
+    """A loop whose resolver takes `pause` seconds, says what `answers` say, and remembers what it was asked."""
+
+    def __init__(self, *answers: object, pause: float = 0.0) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.asked: list[object] = []
+        self.pause = pause
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        self.asked.append(host)
+        await asyncio.sleep(self.pause)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return await super().getaddrinfo(answer, port, type=socket.SOCK_STREAM)
+
+
+def resolved(names: Names, main: Callable[[Http1Transport, str], Awaitable[None]]) -> None:
+    """Run `main` with a transport and the port of a server that answers."""
+
+    async def run() -> None:
+        transport = Http1Transport()
+        async with serving(says(plain(b"{}"))) as server:
+            await main(transport, server.url.rpartition(":")[2])
+        await transport.aclose()
+
+    with asyncio.Runner(loop_factory=lambda: names) as runner:
+        runner.run(run())
+
+
+def test_a_name_is_asked_for_once() -> None:
+    """However many wait for it, and not again for a while."""
+    names = Names("127.0.0.1", pause=0.05)
+
+    async def main(transport: Http1Transport, port: str) -> None:
+        for _ in range(2):
+            await asyncio.gather(*(ask(transport, f"http://provider:{port}") for _ in range(5)))
+
+    resolved(names, main)
+    assert names.asked == ["provider"]
+
+
+def test_a_failed_look_up_is_not_kept() -> None:
+    """Nor one that fails after all who waited for it had gone."""
+    names = Names(OSError("away"), "127.0.0.1", pause=0.1)
+
+    async def main(transport: Http1Transport, port: str) -> None:
+        with pytest.raises(httpx.ConnectTimeout):
+            await transport.handle_async_request(asking(f"http://provider:{port}", connect=0.05))
+        await asyncio.sleep(0.1)
+        assert (await ask(transport, f"http://provider:{port}")).content == b"{}"
+
+    resolved(names, main)
+    assert len(names.asked) == 2
+
+
+def test_all_who_wait_for_a_name_learn_that_there_is_none() -> None:
+    """And the next one asks again."""
+    names = Names(OSError("no such name"), "127.0.0.1", pause=0.05)
+
+    async def main(transport: Http1Transport, port: str) -> None:
+        url = f"http://provider:{port}"
+        failures = await asyncio.gather(*(ask(transport, url) for _ in range(3)), return_exceptions=True)
+        assert [type(failure) for failure in failures] == [httpx.ConnectError] * 3
+        assert (await ask(transport, url)).content == b"{}"
+
+    resolved(names, main)
+
+
+def test_an_international_name_is_looked_up_as_it_is_written_in_the_url() -> None:
+    """Python's own codec makes "fass" of "faß", which is somebody else."""
+    names = Names("127.0.0.1")
+
+    async def main(transport: Http1Transport, port: str) -> None:
+        await ask(transport, f"http://faß.example:{port}")
+
+    resolved(names, main)
+    assert names.asked == ["xn--fa-hia.example"]
+
+
+async def test_what_can_be_no_name_is_a_connect_error(transport: Http1Transport) -> None:
+    """An empty label is what a typing error in a base URL makes."""
+    with pytest.raises(httpx.ConnectError):
+        await transport.handle_async_request(asking("http://a..example/"))
+
+
+def test_an_address_of_ip_version_6_is_one() -> None:
+    """Without the brackets that a URL has it in."""
+    names = Names("127.0.0.1")
+
+    async def main(transport: Http1Transport, port: str) -> None:
+        await ask(transport, f"http://[::1]:{port}")
+
+    resolved(names, main)
+    assert names.asked == ["::1"]
