@@ -32,19 +32,25 @@ Origin: TypeAlias = tuple[str, str, int]
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """`keepalive` in seconds. Nothing is opened before the first call, and `aclose` closes all of it.
+    """`keepalive` in seconds; `tls` says whom to trust, and is httpx's own where it is not given. Nothing is opened
+    before the first call, and `aclose` closes all of it.
 
     Raises what httpx documents: `ConnectError`, `ConnectTimeout`, `RemoteProtocolError`, `ReadError`. Of a request's
     time-outs only `connect` is kept here, over name, connection and TLS; who waits for the answer bounds the rest.
     """
 
-    def __init__(self, *, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, *, keepalive: float = KEEPALIVE, tls: ssl.SSLContext | None = None) -> None:
         self._keepalive = keepalive
         self._open: set[_Connection] = set()
         self._idle: dict[Origin, dict[_Connection, float]] = {}
         self._resolved: dict[tuple[str, int], tuple[float, asyncio.Task[list[Any]]]] = {}
         self._reaper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
+
+    @property
+    def connections(self) -> int:
+        """How many are open, idle ones too."""
+        return len(self._open)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -128,12 +134,17 @@ class Http1Transport(httpx.AsyncBaseTransport):
     async def _established(self, opened: socket.socket, origin: Origin, tls: ssl.SSLContext | None) -> "_Connection":
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self, origin), sock=opened, ssl=tls, server_hostname=origin[1] if tls else None
-            )
+            _, connection = await loop.create_connection(lambda: _Connection(self, origin), sock=opened)
         except BaseException:
             opened.close()
             raise
+        if tls is not None:
+            try:
+                await connection.secure(tls)
+            except BaseException:
+                connection.abort()
+                self.lost(connection)  # nobody else says so of one that breaks in its handshake
+                raise
         return connection
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
@@ -222,7 +233,7 @@ class _Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._transport = cast(asyncio.Transport, None)
+        self._transport = self._below = cast(asyncio.Transport, None)
         self._waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
@@ -232,6 +243,11 @@ class _Connection(asyncio.Protocol):
         self.complete = True
         self._spoilt = False
         self._lost: httpx.TransportError | None = None
+
+    async def secure(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
+        secured = await self._loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
+        self._transport = cast(asyncio.Transport, secured)
 
     # --- the reader's side
 
@@ -277,7 +293,7 @@ class _Connection(asyncio.Protocol):
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._below = cast(asyncio.Transport, transport)
         self._pool.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -354,7 +370,7 @@ class _Connection(asyncio.Protocol):
 
     def _is_sending(self) -> bool:
         """Whether the answer came before all of the request had left."""
-        return self._transport.get_write_buffer_size() > 0
+        return self._transport.get_write_buffer_size() > 0 or self._below.get_write_buffer_size() > 0
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):

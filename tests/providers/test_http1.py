@@ -1,9 +1,13 @@
 """Our own carrier against providers that break, cut, mix up or withhold what they say, over real sockets."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import httpx
@@ -11,7 +15,7 @@ import pytest
 
 from providers.http1 import Http1Transport
 
-from .server import STREAM_END, breaks_off, chunk, plain, says, serving, stalls
+from .server import STREAM_END, Script, Server, breaks_off, chunk, plain, says, serving, stalls
 
 
 @pytest.fixture
@@ -19,6 +23,28 @@ async def transport() -> AsyncIterator[Http1Transport]:
     opened = Http1Transport()
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of `localhost`, with its key, that nobody but these tests trusts."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "-"]
+    path.write_bytes(run([*command.split(), *names], check=True, capture_output=True).stdout)
+    return path
+
+
+def presenting(certificate: Path) -> ssl.SSLContext:
+    """What a server needs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """What a client needs."""
+    return ssl.create_default_context(cafile=certificate)
 
 
 def asking(url: str, body: bytes = b"", connect: float = 5.0) -> httpx.Request:
@@ -224,7 +250,8 @@ async def test_a_body_of_many_small_chunks_is_no_head(transport: Http1Transport)
         assert (await ask(transport, server.url)).content == b"x" * 30_000
 
 
-async def test_an_answer_before_the_whole_request_ends_its_connection(transport: Http1Transport) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_an_answer_before_the_whole_request_ends_its_connection(certificate: Path, secure: bool) -> None:
     """What of the body has not left would be taken for the next request."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,15 +260,85 @@ async def test_an_answer_before_the_whole_request_ends_its_connection(transport:
         writer.write(plain(b"{}", "413 Too Large"))
 
     writers: list[asyncio.StreamWriter] = []
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    transport = Http1Transport(tls=trusting(certificate))
+    tls = presenting(certificate) if secure else None
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=tls) as server:
+        url = f"http{'s' * secure}://localhost:{server.sockets[0].getsockname()[1]}/"
         for number in (1, 2):
-            response = await transport.handle_async_request(asking(url, b"x" * 8_000_000))
+            async with asyncio.timeout(5):
+                response = await transport.handle_async_request(asking(url, b"x" * 8_000_000))
             assert (response.status_code, await response.aread()) == (413, b"{}")
             await response.aclose()
             assert len(writers) == number
         for writer in writers:
-            writer.close()
+            writer.transport.abort()
+    await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def secured(certificate: Path, script: Script) -> AsyncIterator[tuple[Server, int]]:
+    """A server that speaks TLS, and its port."""
+    server = Server(script)
+    async with await asyncio.start_server(server.answer, "127.0.0.1", 0, ssl=presenting(certificate)) as listening:
+        yield server, listening.sockets[0].getsockname()[1]
+
+
+async def test_tls_is_spoken_with_who_has_the_name(certificate: Path) -> None:
+    """Large answers come whole, and the connection is used again."""
+    transport = Http1Transport(tls=trusting(certificate))
+    text = b"x" * 3_000_000
+    async with secured(certificate, says(plain(text))) as (server, port):
+        for _ in range(3):
+            assert (await ask(transport, f"https://localhost:{port}/")).content == text
+        assert server.connections == 1
+        await transport.aclose()
+
+
+@pytest.mark.parametrize(("host", "known"), [("127.0.0.1", True), ("localhost", False)], ids=["name", "issuer"])
+async def test_a_certificate_is_looked_at(certificate: Path, host: str, known: bool) -> None:
+    """Another name's, and one of an unknown issuer, are no connection; nothing is sent and nothing stays open."""
+    transport = Http1Transport(tls=trusting(certificate) if known else None)
+    async with secured(certificate, says(plain(b"{}"))) as (server, port):
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            await transport.handle_async_request(asking(f"https://{host}:{port}/"))
+        await asyncio.sleep(0.05)
+        assert (server.requests, transport.connections) == ([], 0)
+    await transport.aclose()
+
+
+async def test_who_speaks_no_tls_is_no_connection() -> None:
+    """Neither one who answers in plain text, nor one who says nothing at all."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if not silent:
+            writer.write(plain(b"{}"))
+        await reader.read()
+        writer.close()
+
+    transport = Http1Transport()
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+        silent = False
+        with pytest.raises(httpx.ConnectError):
+            await transport.handle_async_request(asking(url))
+        silent = True
+        with pytest.raises(httpx.ConnectTimeout):
+            await transport.handle_async_request(asking(url, connect=0.1))
+        await asyncio.sleep(0.05)
+        assert transport.connections == 0
+    await transport.aclose()
+
+
+async def test_an_answer_over_tls_that_is_cut_is_not_whole(certificate: Path) -> None:
+    """As without it."""
+    transport = Http1Transport(tls=trusting(certificate))
+    async with secured(certificate, breaks_off(plain(b"abc")[:-1])) as (_, port):
+        with pytest.raises(httpx.ReadError):
+            await ask(transport, f"https://localhost:{port}/")
+        await asyncio.sleep(0.05)
+        assert transport.connections == 0
+    await transport.aclose()
 
 
 async def test_a_slow_reader_holds_the_provider_back(transport: Http1Transport) -> None:
