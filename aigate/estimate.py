@@ -9,9 +9,11 @@ does not answer in time, four bytes of UTF-8 are one token. The ledger's row say
 
 import asyncio
 import math
+import os
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -94,7 +96,7 @@ class Estimator:
         if self._broken:
             return None
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent)
         try:
             async with asyncio.timeout(PATIENCE):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, count_tokens, texts)
@@ -104,6 +106,17 @@ class Estimator:
             self._broken = True
             logger.warning("there is no tokenizer, the rule of thumb stands in: {!r}", error)
         return None
+
+
+def _end_with_parent() -> None:
+    """A gateway that is killed tells nobody: its tokenizer would wait for work for ever."""
+    Thread(target=_exit_after_parent, name="end with parent", daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _write(usage: Usage, prompt: int, sample: int, delivered: Delivered) -> None:

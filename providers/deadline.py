@@ -67,9 +67,9 @@ class Watch:
         now = self._loop.time()
         if self._task is None:
             if now < self._ends:
-                self._sleep(now + self.limit)
+                self._sleep(now + min(self.limit, self._then))
         elif now < min(self._since + self.limit, self._ends):
-            self._sleep(self._since + self.limit)
+            self._sleep(min(self._since + self.limit, now + self._then))  # the next wait may have less
         else:
             self._due = True
             self._cancelling = self._task.cancelling()

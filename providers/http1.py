@@ -20,6 +20,7 @@ import httpx
 KEEPALIVE = 45.0
 """Seconds that an idle connection is kept: shorter than the 60 after which load balancers close theirs."""
 MAX_HEAD_BYTES = 128 * 1024
+"""Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
 """Bytes of an answer that may wait for their reader before the provider is held back."""
 DNS_TTL = 30.0
@@ -31,23 +32,30 @@ Origin: TypeAlias = tuple[str, str, int]
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """`keepalive` in seconds. Nothing is opened before the first call, and `aclose` closes all of it.
+    """`keepalive` in seconds; `tls` says whom to trust, and is httpx's own where it is not given. Nothing is opened
+    before the first call, and `aclose` closes all of it.
 
     Raises what httpx documents: `ConnectError`, `ConnectTimeout`, `RemoteProtocolError`, `ReadError`. Of a request's
     time-outs only `connect` is kept here, over name, connection and TLS; who waits for the answer bounds the rest.
     """
 
-    def __init__(self, *, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, *, keepalive: float = KEEPALIVE, tls: ssl.SSLContext | None = None) -> None:
         self._keepalive = keepalive
         self._open: set[_Connection] = set()
         self._idle: dict[Origin, dict[_Connection, float]] = {}
         self._resolved: dict[tuple[str, int], tuple[float, asyncio.Task[list[Any]]]] = {}
         self._reaper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
+
+    @property
+    def connections(self) -> int:
+        """How many are open, idle ones too."""
+        return len(self._open)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+        # the name as it is looked up: `url.host` is for people, and Python writes some of those names otherwise
+        origin = url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
             if isinstance(request, Prepared):
@@ -119,38 +127,44 @@ class Http1Transport(httpx.AsyncBaseTransport):
                 return await self._established(opened, origin, self._context() if scheme == "https" else None)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in time") from error
-        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError where asyncio raises OSError
+        except (OSError, RuntimeError, UnicodeError) as error:
+            # uvloop raises RuntimeError where asyncio raises OSError; UnicodeError says that this can be no name
             raise httpx.ConnectError(str(error) or type(error).__name__) from error
 
     async def _established(self, opened: socket.socket, origin: Origin, tls: ssl.SSLContext | None) -> "_Connection":
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self, origin), sock=opened, ssl=tls, server_hostname=origin[1] if tls else None
-            )
+            _, connection = await loop.create_connection(lambda: _Connection(self, origin), sock=opened)
         except BaseException:
             opened.close()
             raise
+        if tls is not None:
+            try:
+                await connection.secure(tls)
+            except BaseException:
+                connection.abort()
+                self.lost(connection)  # nobody else says so of one that breaks in its handshake
+                raise
         return connection
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
-        """Where `host` is. A name is asked for once, however many wait for it."""
+        """Where `host` is. A name is asked for once, however many wait for it; a failure is nobody's but theirs."""
         loop = asyncio.get_running_loop()
         until, lookup = self._resolved.get((host, port), (0.0, None))
-        if lookup is None or until < loop.time():
+        if lookup is None or until < loop.time() or _failed(lookup):
             lookup = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
             self._resolved[host, port] = loop.time() + DNS_TTL, lookup
-        try:
-            return await asyncio.shield(lookup)
-        except OSError:
-            self._resolved.pop((host, port), None)
-            raise
+        return await asyncio.shield(lookup)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
+
+
+def _failed(lookup: "asyncio.Task[list[Any]]") -> bool:
+    return lookup.done() and (lookup.cancelled() or lookup.exception() is not None)
 
 
 def head_of(method: str, url: httpx.URL, headers: httpx.Headers) -> bytes:
@@ -219,7 +233,7 @@ class _Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._transport = cast(asyncio.Transport, None)
+        self._transport = self._below = cast(asyncio.Transport, None)
         self._waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
@@ -230,12 +244,18 @@ class _Connection(asyncio.Protocol):
         self._spoilt = False
         self._lost: httpx.TransportError | None = None
 
+    async def secure(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
+        secured = await self._loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
+        self._transport = cast(asyncio.Transport, secured)
+
     # --- the reader's side
 
     @property
     def reusable(self) -> bool:
-        """Whether the exchange has ended so that another can follow it."""
-        return self.complete and not self._spoilt and self._lost is None and not self._transport.is_closing()
+        """Whether the exchange has ended, and been read to its end, so that another can follow it."""
+        ended = self.complete and not self.parts
+        return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> None:
         """Begin an exchange."""
@@ -265,19 +285,23 @@ class _Connection(asyncio.Protocol):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def abort(self) -> None:
+        """Close at once; an answer that has not ended does not end with it."""
+        if self._lost is None:
+            self._lost = httpx.ReadError("the connection was closed here before the answer ended")
         self._transport.abort()
 
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._below = cast(asyncio.Transport, transport)
         self._pool.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)
-        if self.status and exc is None and self._ends_with_connection():
-            self.complete = True
-        if self.status:
+        if self._lost is not None:
+            pass  # what was said first is the reason
+        elif self.status:
+            self.complete = self.complete or (exc is None and self._ends_with_connection())
             self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
             self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
@@ -288,14 +312,13 @@ class _Connection(asyncio.Protocol):
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
             self._transport.abort()
             return
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"what answered does not speak HTTP/1.1: {error}")
-        if not self.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._break(f"the head of the answer is over {MAX_HEAD_BYTES} bytes")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
         self._wake()
 
     def _break(self, why: str) -> None:
@@ -322,7 +345,8 @@ class _Connection(asyncio.Protocol):
         self._spoilt = self._spoilt or self.complete  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
+        if not self.status:  # what comes later are trailers: nobody asked for them (RFC 9110, 6.5.1)
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -333,6 +357,7 @@ class _Connection(asyncio.Protocol):
         if self.complete:
             return
         self.parts.append(data)
+        self._head_bytes = 0
         self._waiting_bytes += len(data)
         if self._waiting_bytes > HIGH_WATER and not self._paused:
             self._paused = True
@@ -345,7 +370,7 @@ class _Connection(asyncio.Protocol):
 
     def _is_sending(self) -> bool:
         """Whether the answer came before all of the request had left."""
-        return self._transport.get_write_buffer_size() > 0
+        return self._transport.get_write_buffer_size() > 0 or self._below.get_write_buffer_size() > 0
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):

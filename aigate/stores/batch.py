@@ -9,7 +9,7 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
 from middleware.faults import StoreUnavailable
@@ -69,7 +69,13 @@ class Batch(Generic[Item, Result]):
     async def _drain(self) -> None:
         while self._waiting:
             count = min(self._size, len(self._waiting))
-            await self._write_one([self._waiting.popleft() for _ in range(count)])
+            batch = [self._waiting.popleft() for _ in range(count)]
+            try:
+                await self._write_one(batch)
+            except asyncio.CancelledError:  # the loop ends, and would wait for ever for who waits here
+                _tell([*batch, *self._waiting], StoreUnavailable("The gateway stops.", unsure=True))
+                self._waiting.clear()
+                raise
         # Here and not in a callback: what a waiter submits next needs the lane.
         self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
@@ -82,9 +88,14 @@ class Batch(Generic[Item, Result]):
                 for one in batch:
                     await self._write_one([one])
                 return
-            for _, future in batch:
-                future.set_exception(error)
-                future.exception()  # marks it as seen: its waiter may have gone
+            _tell(batch, error)
             return
         for (_, future), result in answered:
             future.set_result(result)
+
+
+def _tell(batch: Iterable[tuple[object, Written[Result]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # marks it as seen: its waiter may have gone

@@ -123,6 +123,17 @@ class RedisLimiter:
         ]
 
     async def _run(self, *arguments: str | int) -> Any:
+        """Run the script, once more if the connection that was kept is none: Redis, too, closes what is idle."""
+        kept = self._line is not None
+        try:
+            return await self._asked(*arguments)
+        except (redis.ConnectionError, OSError):
+            if not kept:
+                raise
+        await self._hang_up()
+        return await self._asked(*arguments)
+
+    async def _asked(self, *arguments: str | int) -> Any:
         """Run the script, on a connection that is kept: the client's way to one costs more than the script."""
         line = self._line
         if line is None:

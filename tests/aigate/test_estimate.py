@@ -1,5 +1,12 @@
 """Estimates: only of what was delivered, by a real tokenizer, bounded in memory, honest about what they are."""
 
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE, Popen
+
 import orjson
 import pytest
 
@@ -24,6 +31,44 @@ async def test_tokens_are_counted_by_the_tokenizer() -> None:
     estimator.close()
     assert usage.source == "estimated"
     assert (usage.input_tokens, usage.output_tokens) in {(10, 2), (11, 3)}  # the tokenizer, or the rule of thumb
+
+
+GATEWAY = """
+import asyncio
+from aigate.estimate import Estimator
+
+async def main():
+    estimator = Estimator()
+    await estimator._count(["Hello"])
+    print(*estimator._pool._processes, flush=True)
+    await asyncio.sleep(60)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_the_tokenizer_ends_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    """150 MB are not left behind by each `kill -9`."""
+    script = tmp_path / "gateway.py"
+    script.write_text(GATEWAY)
+    with Popen([sys.executable, script], stdout=PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}) as gateway:
+        assert gateway.stdout is not None
+        tokenizer = int(gateway.stdout.readline())
+        gateway.send_signal(signal.SIGKILL)
+        gateway.wait()
+        until = time.monotonic() + 5
+        while runs(tokenizer) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not runs(tokenizer)
+
+
+def runs(process: int) -> bool:
+    """Whether a process runs; one that has ended may still wait for somebody to take note of it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_nothing_delivered_is_nothing_consumed() -> None:

@@ -176,6 +176,30 @@ async def test_a_waiter_is_cancelled_once_it_is_written(writes: Writes) -> None:
     assert (known, await future) == ([True], "wrote 1")
 
 
+def test_a_loop_that_ends_waits_for_no_store() -> None:
+    """A gateway that is told to stop at once does, although nobody who waits here can be cancelled."""
+    results: list[object] = []
+
+    async def write(items: Sequence[int]) -> list[int]:
+        await asyncio.sleep(60)
+        return list(items)
+
+    async def wait(future: "asyncio.Future[int]") -> None:
+        try:
+            await future
+        finally:
+            results.append(future.exception())
+
+    async def main() -> None:
+        batch = Batch(write, size=1, lanes=1)
+        waiting.extend(asyncio.create_task(wait(batch.submit(number))) for number in range(2))
+        await asyncio.sleep(0.01)
+
+    waiting: list[asyncio.Task[None]] = []
+    asyncio.run(main())  # cancels what is left, and waits for it
+    assert [type(result) for result in results] == [StoreUnavailable] * 2
+
+
 async def test_flush_waits_for_everything(writes: Writes) -> None:
     """When it returns, nothing is waiting or being written."""
     batch = Batch(writes, size=2, lanes=2)

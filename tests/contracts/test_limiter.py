@@ -122,6 +122,15 @@ async def test_replicas_see_each_other(replicas: list[RedisLimiter], name: str) 
     assert (await replicas[1].take(name, 10)).remaining == 8
 
 
+async def test_a_connection_that_redis_closed_is_opened_anew(replicas: list[RedisLimiter], name: str) -> None:
+    """As its `timeout` and load balancers do to what is idle; limits hold over all replicas all the same."""
+    limiter, other = replicas
+    await limiter.take(name, 10)
+    await other._client.client_kill_filter(_type="normal", skipme=True)
+    assert (await limiter.take(name, 10)).remaining == 8
+    assert not limiter.degraded
+
+
 async def test_without_redis_limits_are_local(name: str) -> None:
     """Nobody fails and nobody waits; the limit holds on this replica."""
     limiter = RedisLimiter(UNREACHABLE, timeout=0.5)
@@ -138,7 +147,9 @@ async def test_a_redis_that_hangs_costs_its_timeout_once() -> None:
         await reader.read()
         writer.close()
         await writer.wait_closed()
+        left.set()
 
+    left = asyncio.Event()
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         limiter = RedisLimiter(f"redis://127.0.0.1:{port}/0", timeout=0.1)
@@ -148,6 +159,7 @@ async def test_a_redis_that_hangs_costs_its_timeout_once() -> None:
             await limiter.take("a", 100)
         assert time.monotonic() - began < 0.1
         await limiter.close()
+        await left.wait()
 
 
 async def test_local_names_have_a_bound() -> None:

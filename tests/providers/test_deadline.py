@@ -58,6 +58,16 @@ async def test_the_limit_can_be_changed_between_waits() -> None:
             await waited(watch, 5)
 
 
+async def test_a_long_first_wait_lends_nothing_to_the_next_ones() -> None:
+    """A provider that stops after it has thought for long is noticed as soon as any other."""
+    watch = Watch(5, 20, then=0.05)
+    await waited(watch, 0.2)
+    watch.go_on()
+    async with asyncio.timeout(1):
+        with pytest.raises(ProviderError):
+            await waited(watch, 5)
+
+
 async def test_the_first_wait_may_be_longer_than_the_next_ones() -> None:
     """The timer that looks early enough for the next ones does not cut the first."""
     watch = Watch(5, 10, then=0.05)
