@@ -148,11 +148,11 @@ def _spare_the_collector() -> None:
     """Python's garbage collector looks at all that is alive, over and over: a fifth of the CPU of a call.
 
     What stands at the start stays, and a call leaves few cycles behind: so the one is never looked at again, and the
-    other less often. 10,000 objects are about a megabyte.
+    other less often, but in small portions, for thousands of open streams are many objects.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(5_000, 10, 100)
 
 
 def compose(layers: list[Layer], app: ASGIApp) -> ASGIApp:

@@ -84,14 +84,26 @@ class Batch(Generic[Item, Result]):
             results = await self._write([item for item, _ in batch])
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
-            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
-                for one in batch:
-                    await self._write_one([one])
-                return
-            _tell(batch, error)
+            if len(batch) == 1 or isinstance(error, StoreUnavailable):
+                _tell(batch, error)
+            else:
+                await self._write_each(batch)
             return
         for (_, future), result in answered:
             future.set_result(result)
+
+    async def _write_each(self, batch: list[tuple[Item, Written[Result]]]) -> None:
+        """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""
+        for number, (item, future) in enumerate(batch):
+            try:
+                (result,) = await self._write([item])
+            except StoreUnavailable as error:
+                _tell(batch[number:], error)
+                return
+            except Exception as error:
+                _tell([(item, future)], error)
+            else:
+                future.set_result(result)
 
 
 def _tell(batch: Iterable[tuple[object, Written[Result]]], error: Exception) -> None:

@@ -124,6 +124,20 @@ async def test_a_store_that_is_away_fails_each_waiter() -> None:
     assert asked == 1
 
 
+async def test_a_store_that_goes_away_is_not_asked_for_each() -> None:
+    """After a bad item the others are written alone; the first time-out of many is enough."""
+    asked = []
+
+    async def write(items: Sequence[int]) -> list[int]:
+        asked.append(list(items))
+        raise ValueError("bad") if len(items) > 1 else StoreUnavailable("away")
+
+    batch = Batch(write)
+    results = await asyncio.gather(*map(batch.submit, range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 5
+    assert asked == [[0, 1, 2, 3, 4], [0]]
+
+
 async def test_after_a_failure_it_goes_on(writes: Writes) -> None:
     """The next write is not the failed one's business."""
     batch = Batch(writes, lanes=1)
