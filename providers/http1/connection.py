@@ -1,0 +1,178 @@
+"""Why: what an answer is worth depends on how its connection ended, so one place sees all of it.
+
+Whatever is unusual (bytes that nobody asked for, a second answer, an answer before its request has left, one that was
+not read to its end) spoils the connection: it is not used again, for the next caller would get what is left of it.
+"""
+
+import asyncio
+import ssl
+from typing import Protocol, TypeAlias, cast
+
+import httptools
+import httpx
+
+MAX_HEAD_BYTES = 128 * 1024
+"""Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
+HIGH_WATER = 256 * 1024
+"""Bytes of an answer that may wait for their reader before the provider is held back."""
+
+Origin: TypeAlias = tuple[str, str, int]
+"""Scheme, host and port."""
+
+
+class Owner(Protocol):
+    """Who keeps connections."""
+
+    def opened(self, connection: "Connection") -> None: ...
+
+    def lost(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection and the exchange that is on it."""
+
+    def __init__(self, owner: Owner, origin: Origin) -> None:
+        self.origin = origin
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport = self._below = cast(asyncio.Transport, None)
+        self._waiter: asyncio.Future[None] | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self._waiting_bytes = 0
+        self._head_bytes = 0
+        self._paused = False
+        self.complete = True
+        self._spoilt = False
+        self._lost: httpx.TransportError | None = None
+
+    async def secure(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
+        secured = await self._loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
+        self._transport = cast(asyncio.Transport, secured)
+
+    # --- the reader's side
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the exchange has ended, and been read to its end, so that another can follow it."""
+        ended = self.complete and not self.parts
+        return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
+
+    def ask(self, head: bytes, body: bytes) -> None:
+        """Begin an exchange."""
+        self.status = 0
+        self._head_bytes = 0
+        self.complete = False
+        if len(body) < HIGH_WATER:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    def change(self) -> "asyncio.Future[None]":
+        """Done when there is more of the answer. Raises `TransportError` if the connection is lost."""
+        if self._lost is not None:
+            raise self._lost
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def take(self) -> bytes:
+        """What has come of the body since the last time."""
+        parts, self.parts = self.parts, []
+        self._waiting_bytes = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def abort(self) -> None:
+        """Close at once; an answer that has not ended does not end with it."""
+        if self._lost is None:
+            self._lost = httpx.ReadError("the connection was closed here before the answer ended")
+        self._transport.abort()
+
+    # --- the loop's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = self._below = cast(asyncio.Transport, transport)
+        self._owner.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.lost(self)
+        if self._lost is not None:
+            pass  # what was said first is the reason
+        elif self.status:
+            self.complete = self.complete or (exc is None and self._ends_with_connection())
+            self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
+        else:
+            self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        if self.complete:
+            self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
+            self._transport.abort()
+            return
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break(f"what answered does not speak HTTP/1.1: {error}")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
+        self._wake()
+
+    def _break(self, why: str) -> None:
+        if self.complete:
+            self._spoilt = True
+        elif self._lost is None:
+            self._lost = httpx.RemoteProtocolError(why)
+        self._transport.abort()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the end of the connection is the end of the body (RFC 9112, 6.3)."""
+        names = {name for name, _ in self.headers}
+        return not names & {b"content-length", b"transfer-encoding"}
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        self._fields = []
+        self._spoilt = self._spoilt or self.complete  # a second answer to one request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # what comes later are trailers: nobody asked for them (RFC 9110, 6.5.1)
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if not self.complete and (status >= 200 or status == 101):
+            self.status, self.headers = status, self._fields
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            return
+        self.parts.append(data)
+        self._head_bytes = 0
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self.status and not self.complete:
+            self.complete = True
+            self._spoilt = self._spoilt or not self._parser.should_keep_alive() or self._is_sending()
+
+    def _is_sending(self) -> bool:
+        """Whether the answer came before all of the request had left."""
+        return self._transport.get_write_buffer_size() > 0 or self._below.get_write_buffer_size() > 0
