@@ -7,7 +7,9 @@ a wire of its own stand in a folder of its name, and say, too, what the request 
 from importlib.util import find_spec
 
 import pytest
+from botocore.validate import ParamValidator
 
+from tests.providers.bedrock_asking import INPUT
 from tests.wire import checks
 from tests.wire.conformance import Line
 from tests.wire.recordings import Case, golden
@@ -34,6 +36,13 @@ def each(cases: list[Case]) -> pytest.MarkDecorator:
 async def test_request(line: Line, case: Case) -> None:
     """What arrives at the provider is what the application sent, or what is written down as the same in its words."""
     await checks.same_request_arrives(line, case)
+
+
+@each([case for case in ANSWERS if case.row == "bedrock"])
+async def test_request_is_valid_for_bedrock(case: Case) -> None:
+    """botocore's model of the service knows every field of what is sent."""
+    report = ParamValidator().validate({**case.expected["sent"], "modelId": case.model}, INPUT)
+    assert not report.has_errors(), report.generate_report()
 
 
 if find_spec("anthropic"):
@@ -74,6 +83,12 @@ async def test_any_chunking(case: Case) -> None:
 async def test_mutated_stream(case: Case) -> None:
     """Whatever became of it on its way, it is told or it is an error, the same in pieces."""
     checks.survives_damage(checks.wire_of(case), case)
+
+
+@each([case for case in STREAMS if case.row == "bedrock"])
+async def test_flipped_bit(case: Case) -> None:
+    """One bit, wherever it is, breaks a stream of frames: each has checksums."""
+    checks.breaks_by_a_bit(checks.wire_of(case), case)
 
 
 @pytest.mark.parametrize("piece", [0, *PIECES])
