@@ -10,6 +10,7 @@ import openai
 from providers.anthropic import AnthropicWire
 from providers.bedrock import BedrockWire
 from providers.contract import Call, ProviderError, Wire
+from providers.gemini import GeminiWire
 from providers.openai import OpenAIWire
 from tests.upstream import Asked
 from tests.wire.conformance import (
@@ -34,7 +35,12 @@ from tests.wire.recordings import Case, Document
 from tests.wire.replay import Playing
 
 BROKEN = "provider_invalid_response"
-OWN_WIRES: Mapping[str, Wire] = {"anthropic": AnthropicWire(), "bedrock": BedrockWire()}
+OWN_WIRES: Mapping[str, Wire] = {
+    "anthropic": AnthropicWire(),
+    "bedrock": BedrockWire(),
+    "gemini": GeminiWire(),
+    "vertex": GeminiWire(buckets=False),
+}
 
 
 async def same_request_arrives(line: Line, case: Case) -> None:
@@ -202,6 +208,12 @@ def _is_addressed(asked: Asked, case: Case) -> None:
         assert authorization is not None
         assert authorization.startswith(f"AWS4-HMAC-SHA256 Credential={AWS['AWS_ACCESS_KEY_ID']}/")
         assert asked.headers["x-amz-security-token"] == AWS["AWS_SESSION_TOKEN"]
+        return
+    if case.row in ("gemini", "vertex"):
+        method = "streamGenerateContent?alt=sse" if case.asked_for_stream else "generateContent"
+        assert asked.path == f"/v1/models/{case.model}:{method}"
+        keys = (asked.headers.get("x-goog-api-key"), authorization)
+        assert keys == ((KEY, None) if case.row == "gemini" else (None, f"Bearer {KEY}"))
         return
     assert (asked.path, asked.headers["x-api-key"], authorization) == ("/v1/messages", KEY, None)
     assert asked.headers["anthropic-version"] == "2023-06-01"

@@ -18,6 +18,9 @@ from tests.wire.replay import Replay
 
 collect_ignore_glob = [] if available() else ["test_*_recordings.py"]
 
+KEYS = {"gemini": "GOOGLE_API_KEY"}
+"""Variables that are not called after the provider."""
+
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
 select provider, '*', 2500000000, 10000000000 from unnest($1::text[]) provider
@@ -55,7 +58,7 @@ def _variables(rows: list[str], base_url: str) -> dict[str, str]:
     for row in rows:
         prefix = row.upper().replace("-", "_")
         variables[f"{prefix}_BASE_URL"] = base_url
-        variables |= AWS if row == "bedrock" else {f"{prefix}_API_KEY": KEY}
+        variables |= AWS if row == "bedrock" else {KEYS.get(row, f"{prefix}_API_KEY"): KEY}
     return variables
 
 

@@ -33,12 +33,26 @@ def is_over(case: Case, end: int, *, ended: bool) -> bool:
         return any(_stops(json.loads(event)) for event in events(data, ended=ended))
     if case.row == "bedrock":
         return any(b":event-type\x07\x00\x0bmessageStop" in frame for frame in _frames(data))
+    if case.row in ("gemini", "vertex"):
+        return _has_reasons([json.loads(event) for event in events(data, ended=ended)])
     return is_finished(data, several=asks_for_several(case.request), ended=ended)
 
 
 def _stops(event: Document) -> bool:
     """Whether an event of Messages says why the answer ends, or that it has."""
     return event["type"] == "message_stop" or bool((event.get("delta") or {}).get("stop_reason"))
+
+
+def _has_reasons(answers: list[Document]) -> bool:
+    """Whether each candidate of Gemini's that had begun says why it ends, or the prompt was blocked."""
+    reasons: dict[int, bool] = {}
+    for answer in answers:
+        if "blockReason" in answer.get("promptFeedback", {}):
+            return True
+        for candidate in answer.get("candidates", ()):
+            index = candidate.get("index", 0)
+            reasons[index] = reasons.get(index, False) or "finishReason" in candidate
+    return bool(reasons) and all(reasons.values())
 
 
 def _frames(data: bytes) -> Iterator[bytes]:

@@ -67,9 +67,9 @@ class Replay:
 
 
 def _model(asked: Asked) -> str:
-    """The model that is asked for: AWS's address holds it."""
-    of_aws = re.search(r"/model/([^/]+)/converse", asked.path)
-    return unquote(of_aws[1]) if of_aws else asked.document["model"]
+    """The model that is asked for: AWS's address holds it, and Google's."""
+    found = re.search(r"/model/([^/]+)/converse|/models/([^/:]+):\w*[gG]enerateContent", asked.path)
+    return unquote(found[1] or found[2]) if found else asked.document["model"]
 
 
 async def _stream(playing: Playing, writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,7 @@ from botocore.validate import ParamValidator
 from tests.providers.bedrock_asking import INPUT
 from tests.wire import checks
 from tests.wire.conformance import Line
+from tests.wire.gemini_requests import fits_the_sdk
 from tests.wire.recordings import Case, golden
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -43,6 +44,14 @@ async def test_request_is_valid_for_bedrock(case: Case) -> None:
     """botocore's model of the service knows every field of what is sent."""
     report = ParamValidator().validate({**case.expected["sent"], "modelId": case.model}, INPUT)
     assert not report.has_errors(), report.generate_report()
+
+
+if find_spec("google") and find_spec("google.genai"):
+
+    @each([case for case in ANSWERS if case.row in ("gemini", "vertex")])
+    async def test_request_is_valid_for_gemini(case: Case) -> None:
+        """Google's SDK knows every field within what is sent; those of its top level it names otherwise."""
+        fits_the_sdk(case.expected["sent"])
 
 
 if find_spec("anthropic"):
