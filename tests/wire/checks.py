@@ -1,14 +1,20 @@
 """What has to be true of every case, recorded or our own."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
 import openai
 
+from providers.anthropic import AnthropicWire
+from providers.bedrock import BedrockWire
 from providers.contract import Call, ProviderError, Wire
+from providers.gemini import GeminiWire
 from providers.openai import OpenAIWire
+from tests.upstream import Asked
 from tests.wire.conformance import (
+    AWS,
     KEY,
     OUR_FAULT,
     Heard,
@@ -23,22 +29,32 @@ from tests.wire.conformance import (
     request_of,
     without_cost,
 )
-from tests.wire.cuts import asks_for_several, events, is_finished
+from tests.wire.cuts import events, is_over
 from tests.wire.reading import Reading
 from tests.wire.recordings import Case, Document
 from tests.wire.replay import Playing
 
 BROKEN = "provider_invalid_response"
+OWN_WIRES: Mapping[str, Wire] = {
+    "anthropic": AnthropicWire(),
+    "bedrock": BedrockWire(),
+    "gemini": GeminiWire(),
+    "vertex": GeminiWire(buckets=False),
+}
 
 
 async def same_request_arrives(line: Line, case: Case) -> None:
-    """The provider gets the request as it was, with its own key."""
+    """The provider gets the request as it was, with its own key; in its own words, where those are told."""
     heard = await line.ask_as_recorded(case)
     (asked,) = heard.asked
+    assert line.gateway.key not in str(asked.headers)
+    if case.row in OWN_WIRES:
+        assert asked.document == case.expected["sent"]
+        _is_addressed(asked, case)
+        return
     assert asked.document == arriving(case, request_of(case), stream_usage=case.row != "mistral")
     assert asked.path.partition("?")[0].endswith("/chat/completions")
     assert (KEY in asked.headers.values()) != (asked.headers.get("authorization") == f"Bearer {KEY}")
-    assert line.gateway.key not in str(asked.headers)
 
 
 async def reads_as_expected(line: Line, case: Case) -> None:
@@ -85,10 +101,13 @@ async def fails_as_told(line: Line, case: Case, piece: int) -> None:
     assert heard.error is not None
     assert (heard.status, heard.error.code) == (told.get("refused"), told["code"])
     assert told.get("message", "") in heard.error.message
+    assert "wait" not in told or heard.headers["retry-after"] == told["wait"]
     assert "silent" not in told or told["silent"] not in heard.data.decode()
     assert not heard.done
     assert heard.row is not None
     assert heard.row["outcome"] == told["outcome"]
+    if case.status != 200:
+        assert (heard.row["state"], heard.row["billed_cost_nano"]) == ("void", 0)
 
 
 async def breaks_off_as_expected(line: Line, case: Case, piece: int = 0) -> None:
@@ -104,8 +123,7 @@ async def breaks_off_as_expected(line: Line, case: Case, piece: int = 0) -> None
 async def cut_stream_is_told(line: Line, case: Case, part: float, *, ended: bool = False) -> None:
     """A stream that breaks off is an error for the application and `truncated` in the ledger."""
     end = int(len(case.body) * part)
-    several = asks_for_several(case.request)
-    finished = is_finished(case.body[:end], several=several, ended=ended)
+    finished = is_over(case, end, ended=ended)
     heard = await line.ask(Playing(case, 0, end, "ended" if ended else "dropped", linger=finished), wants_usage=True)
     assert heard.row is not None
     if finished:
@@ -149,14 +167,23 @@ def survives_damage(wire: Wire, case: Case, times: int = 5) -> None:
         assert decoded(wire, damaged, 61) == decoded(wire, damaged, len(body))
         for made in (damaged.body, damaged.body[: random.randrange(len(body))]):
             try:
-                wire.response(Call(case.id, request_of(case)), made)
+                wire.response(Call(case.model, request_of(case)), made)
             except ProviderError:
                 continue
 
 
+def breaks_by_a_bit(wire: Wire, case: Case) -> None:
+    """With one bit changed it is an error, wherever that is; every so many bytes are tried."""
+    for place in range(0, len(case.body), 37):
+        body = bytearray(case.body)
+        body[place] ^= 4
+        _, error = decoded(wire, replace(case, body=bytes(body)), len(body))
+        assert error
+
+
 def decoded(wire: Wire, case: Case, piece: int) -> tuple[bytes, str]:
     """The canonical stream and how it ended: well, or with which error."""
-    decoder = wire.stream(Call(case.id, request_of(case), True, wants_usage=True))
+    decoder = wire.stream(Call(case.model, request_of(case), True, wants_usage=True))
     out = b""
     try:
         for start in range(0, len(case.body), piece):
@@ -167,7 +194,30 @@ def decoded(wire: Wire, case: Case, piece: int) -> tuple[bytes, str]:
 
 
 def wire_of(case: Case) -> Wire:
+    if case.row in OWN_WIRES:
+        return OWN_WIRES[case.row]
     return OpenAIWire(stream_usage=case.row != "mistral", throttles_as_quota=case.row == "qwen")
+
+
+def _is_addressed(asked: Asked, case: Case) -> None:
+    """To the place, and with the key or the signature, that the provider asks for."""
+    authorization = asked.headers.get("authorization")
+    if case.row == "bedrock":
+        operation = "converse-stream" if case.asked_for_stream else "converse"
+        assert asked.path == f"/v1/model/{case.model}/{operation}"
+        assert authorization is not None
+        assert authorization.startswith(f"AWS4-HMAC-SHA256 Credential={AWS['AWS_ACCESS_KEY_ID']}/")
+        assert asked.headers["x-amz-security-token"] == AWS["AWS_SESSION_TOKEN"]
+        return
+    if case.row in ("gemini", "vertex"):
+        method = "streamGenerateContent?alt=sse" if case.asked_for_stream else "generateContent"
+        assert asked.path == f"/v1/models/{case.model}:{method}"
+        keys = (asked.headers.get("x-goog-api-key"), authorization)
+        assert keys == ((KEY, None) if case.row == "gemini" else (None, f"Bearer {KEY}"))
+        return
+    assert (asked.path, asked.headers["x-api-key"], authorization) == ("/v1/messages", KEY, None)
+    assert asked.headers["anthropic-version"] == "2023-06-01"
+    assert asked.headers.get("anthropic-beta") == case.expected.get("beta")
 
 
 async def _reads_as_expected(
@@ -177,6 +227,9 @@ async def _reads_as_expected(
     told = not case.asked_for_stream or asks_for_usage(request)
     expected = expected or await _expected(line, case)
     assert _comparable(heard.reading, told) == _comparable(expected, told)
+    if case.row in OWN_WIRES:
+        assert heard.reading.details == case.expected.get("details", [])
+        assert heard.reading.refusal == case.expected.get("refusal", "")
     assert heard.reading.choices == set(case.expected.get("choices", heard.reading.choices))
     assert heard.done == case.asked_for_stream
     assert heard.row is not None

@@ -17,6 +17,7 @@ from tests.wire.recordings import Case, Document
 from tests.wire.replay import Playing, Replay
 
 KEY = "sk-of-the-provider"
+AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret/+", "AWS_SESSION_TOKEN": "token"}
 MESSAGES = [{"role": "user", "content": "Say something"}]
 """What is asked where the recorder kept only the answer."""
 OUR_FAULT = {401, 402, 403}
@@ -110,7 +111,7 @@ class Line:
         self.replay.play(playing)
         self.provider.asked.clear()
         heard = Heard()
-        await self._hear(heard, self.client, f"{playing.case.row}:{playing.case.id}", request)
+        await self._hear(heard, self.client, f"{playing.case.row}:{playing.case.model}", request)
         heard.data, heard.asked = bytes(self.tape.heard), list(self.provider.asked)
         if request_id := heard.headers.get("x-request-id"):
             rows = await self.gateway.rows("select * from calls where request_id = $1", request_id)
@@ -122,7 +123,7 @@ class Line:
         self.replay.play(Playing(case))
         client = self.client.with_options(base_url=self.provider.base_url)
         heard = Heard(Reading(native=True))
-        await self._hear(heard, client, case.id, request_of(case, wants_usage=True))
+        await self._hear(heard, client, case.model, request_of(case, wants_usage=True))
         return heard.reading
 
     async def _hear(self, heard: Heard, client: openai.AsyncOpenAI, model: str, request: Document) -> None:
@@ -154,7 +155,7 @@ def request_of(case: Case, *, wants_usage: bool = False) -> Document:
 
 def arriving(case: Case, request: Document, *, stream_usage: bool) -> Document:
     """What the provider is to get of this request; `stream_usage`: whether it may be asked for usage in a stream."""
-    document = {**request, "model": case.id}
+    document = {**request, "model": case.model}
     if not stream_usage:
         document.pop("stream_options", None)
     elif case.asked_for_stream:
@@ -202,6 +203,7 @@ def expected_tokens(usage: Document) -> dict[str, int]:
     return {
         "input_tokens": tokens,
         "cache_read_tokens": cached,
+        "cache_write_tokens": prompt.get("cache_write_tokens") or 0,
         "output_tokens": output + beside,
         "reasoning_tokens": reasoning,
     }

@@ -12,11 +12,14 @@ from providers.catalog import ROWS
 from tests.conftest import with_database
 from tests.running import RunningGateway, run_gateway, settings_of
 from tests.upstream import FakeProvider
-from tests.wire.conformance import KEY, Line, Tape
+from tests.wire.conformance import AWS, KEY, Line, Tape
 from tests.wire.recordings import Case, available, golden, recorded
 from tests.wire.replay import Replay
 
 collect_ignore_glob = [] if available() else ["test_*_recordings.py"]
+
+KEYS = {"gemini": "GOOGLE_API_KEY"}
+"""Variables that are not called after the provider."""
 
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
@@ -50,10 +53,12 @@ def _cases() -> tuple[Case, ...]:
 
 def _variables(rows: list[str], base_url: str) -> dict[str, str]:
     """Every provider of the cases at `base_url`: those that the catalog knows keep their habits."""
-    variables = {"AIGATE_PROVIDERS": ",".join(row for row in rows if row not in {each.name for each in ROWS})}
+    others = ",".join(row for row in rows if row not in {each.name for each in ROWS})
+    variables = {"AIGATE_PROVIDERS": others}
     for row in rows:
         prefix = row.upper().replace("-", "_")
-        variables |= {f"{prefix}_BASE_URL": base_url, f"{prefix}_API_KEY": KEY}
+        variables[f"{prefix}_BASE_URL"] = base_url
+        variables |= AWS if row == "bedrock" else {KEYS.get(row, f"{prefix}_API_KEY"): KEY}
     return variables
 
 

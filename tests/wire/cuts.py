@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 
-from tests.wire.recordings import Document
+from tests.wire.recordings import Case, Document
 
 
 def events(data: bytes, *, ended: bool = True) -> list[bytes]:
@@ -23,6 +24,42 @@ def is_finished(data: bytes, *, several: bool, ended: bool) -> bool:
             index = (choice.get("index") or 0) if several else 0
             finished[index] = finished.get(index, False) or bool(choice.get("finish_reason"))
     return bool(finished) and all(finished.values())
+
+
+def is_over(case: Case, end: int, *, ended: bool) -> bool:
+    """Whether the first bytes of a case hold the end of its answer, in its provider's words."""
+    data = case.body[:end]
+    if case.row == "anthropic":
+        return any(_stops(json.loads(event)) for event in events(data, ended=ended))
+    if case.row == "bedrock":
+        return any(b":event-type\x07\x00\x0bmessageStop" in frame for frame in _frames(data))
+    if case.row in ("gemini", "vertex"):
+        return _has_reasons([json.loads(event) for event in events(data, ended=ended)])
+    return is_finished(data, several=asks_for_several(case.request), ended=ended)
+
+
+def _stops(event: Document) -> bool:
+    """Whether an event of Messages says why the answer ends, or that it has."""
+    return event["type"] == "message_stop" or bool((event.get("delta") or {}).get("stop_reason"))
+
+
+def _has_reasons(answers: list[Document]) -> bool:
+    """Whether each candidate of Gemini's that had begun says why it ends, or the prompt was blocked."""
+    reasons: dict[int, bool] = {}
+    for answer in answers:
+        if "blockReason" in answer.get("promptFeedback", {}):
+            return True
+        for candidate in answer.get("candidates", ()):
+            index = candidate.get("index", 0)
+            reasons[index] = reasons.get(index, False) or "finishReason" in candidate
+    return bool(reasons) and all(reasons.values())
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """AWS's whole frames: each begins with its length."""
+    while len(data) >= 4 and len(data) >= (length := int.from_bytes(data[:4])):
+        yield data[:length]
+        data = data[length:]
 
 
 def asks_for_several(request: Document | None) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from tests.wire.recordings import Document
@@ -72,6 +74,27 @@ def _tool(tool: Document) -> Document:
         return tool
     declared = [{k: v for k, v in each.items() if v not in ("", {})} for each in tool["functionDeclarations"]]
     return {**tool, "functionDeclarations": declared}
+
+
+def fits_the_sdk(body: Document) -> None:
+    """Whether the provider's own SDK, where it is installed, knows every field of this body."""
+    if find_spec("google") is None or find_spec("google.genai") is None:
+        return
+    types = import_module("google.genai.types")
+    kinds: dict[str, Any] = {
+        "systemInstruction": types.Content,
+        "toolConfig": types.ToolConfig,
+        "generationConfig": types.GenerationConfig,
+    }
+    for content in body["contents"]:
+        types.Content.model_validate(content)
+    for tool in body.get("tools", ()):
+        types.Tool.model_validate(tool)
+    for setting in body.get("safetySettings", ()):
+        types.SafetySetting.model_validate(setting)
+    for name, kind in kinds.items():
+        if name in body:
+            kind.model_validate(body[name])
 
 
 NAMES = {

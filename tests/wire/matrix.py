@@ -67,7 +67,7 @@ FEATURES: Mapping[str, Mapping[Side, str]] = {
 
 LEGEND = """
 A number counts the tests that passed over recordings of this provider's real traffic, or over golden files of our own
-(nearly all of them in the last row: any provider may answer so). Images, files, audio, structured output and logprobs
+(many of them in the last row: any provider may answer so). Images, files, audio, structured output and logprobs
 are proved by tests of the request, for calls that the provider then answered; streams, parallel tools, reasoning,
 cached usage and errors by tests of the answer; chat, tools, n and embeddings by both. Bedrock's embeddings are
 recordings of Cohere itself, whose language its models speak there. **2 of 3**: one failed. A blank says that nothing

@@ -21,11 +21,15 @@ class Reading:
     finish: str | None = None
     usage: Document | None = None
     choices: set[int] = field(default_factory=set)
+    details: list[Document] = field(default_factory=list)
+    refusal: str = ""
     native: bool = False
 
     def note_part(self, part: Any) -> None:
         """Add a message, or a part of one."""
         self._note_content(getattr(part, "content", None))
+        self.details += getattr(part, "reasoning_details", None) or []
+        self.refusal += getattr(part, "refusal", None) or ""
         reasoning = getattr(part, "reasoning_content", None)
         if self.native and not reasoning:
             reasoning = getattr(part, "reasoning", None) or self._of_details(part)

@@ -14,12 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tests.providers import bedrock_frames
+
 Document: TypeAlias = dict[str, Any]
 
 BESIDE = Path(__file__).parents[3] / "shared" / "wire"
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = {"dashscope": "qwen", "vllm-local": "vllm"}
 """Providers that the catalog knows by another name."""
+FRAMES = "application/vnd.amazon.eventstream"
+KINDS = {".sse": "text/event-stream", ".frames": FRAMES, ".body": "application/json"}
+"""What a golden answer is, by the end of its file's name."""
 HOP_BY_HOP = {"content-length", "transfer-encoding", "content-encoding", "connection", "date", "server"}
 
 
@@ -35,6 +40,12 @@ class Case:
     request: Document | None
     expected: Document
     golden: bool = False
+    named: str = ""
+
+    @property
+    def model(self) -> str:
+        """The model that is asked for: where it need not be a certain one, the case's own name."""
+        return self.named or self.id
 
     @property
     def row(self) -> str:
@@ -49,7 +60,7 @@ class Case:
     def streamed(self) -> bool:
         """Whether the provider answered with events."""
         kind = self.headers.get("content-type", "")
-        return self.status == 200 and ("event-stream" in kind or self.body.startswith(b"data:"))
+        return self.status == 200 and ("event-stream" in kind or kind == FRAMES or self.body.startswith(b"data:"))
 
     @property
     def hides_words(self) -> bool:
@@ -100,8 +111,12 @@ def unread(wire: str) -> tuple[Case, ...]:
 
 @cache
 def golden() -> tuple[Case, ...]:
-    """The project's own: `<name>.sse` or `<name>.body` as it comes over the wire, `<name>.json` says the rest."""
-    return tuple(_golden(path) for path in sorted(GOLDEN.glob("*.json")))
+    """The project's own: `<name>.sse` or `<name>.body` as it comes over the wire, `<name>.json` says the rest.
+
+    Those of a provider with a wire of its own stand in a folder of its name. AWS's frames are binary: they are made
+    of `<name>.frames`, which holds a line for each.
+    """
+    return tuple(_golden(path) for path in sorted(GOLDEN.rglob("*.json")))
 
 
 def _recorded(reading: Document) -> Case:
@@ -135,16 +150,24 @@ def _unread(path: Path) -> Case:
 
 def _golden(path: Path) -> Case:
     document = json.loads(path.read_text(encoding="utf-8"))
-    (body,) = (each for each in path.parent.glob(f"{path.stem}.*") if each.suffix in (".sse", ".body"))
-    streamed = body.suffix == ".sse"
+    (body,) = (each for each in path.parent.glob(f"{path.stem}.*") if each.suffix in KINDS)
+    name = str(path.relative_to(GOLDEN).with_suffix(""))
     status = document.get("status", 200)
     return Case(
-        id=f"golden/{path.stem}",
-        provider=document.get("provider", "acme"),
+        id=f"golden/{name}",
+        provider=document.get("provider") or name.rpartition("/")[0] or "acme",
         status=status,
-        headers=document.get("headers", {"content-type": "text/event-stream" if streamed else "application/json"}),
-        body=body.read_bytes(),
+        headers={"content-type": KINDS[body.suffix], **document.get("headers", {})},
+        body=_framed(body.read_text(encoding="utf-8")) if body.suffix == ".frames" else body.read_bytes(),
         request=document["request"],
-        expected={"ok": True, "status": status, "stream": streamed, **document["expected"]},
+        expected={"ok": True, "status": status, "stream": body.suffix != ".body", **document["expected"]},
         golden=True,
+        named=document.get("model", ""),
     )
+
+
+def _framed(lines: str) -> bytes:
+    """Frames of AWS: each line says `event` or `exception`, which one, and its payload."""
+    made = {"event": bedrock_frames.frame, "exception": bedrock_frames.exception}
+    parts = [line.split(" ", 2) for line in lines.splitlines()]
+    return b"".join(made[kind](name, json.loads(payload)) for kind, name, payload in parts)

@@ -1,9 +1,11 @@
 """A provider that answers each call with the case that its `model` names: whole, in small pieces, or cut off."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote
 
 from tests.upstream import Asked
 from tests.wire.recordings import Case
@@ -47,10 +49,10 @@ class Replay:
     playing: dict[str, Playing] = field(default_factory=dict)
 
     def play(self, playing: Playing) -> None:
-        self.playing[playing.case.id] = playing
+        self.playing[playing.case.model] = playing
 
     async def __call__(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        playing = self.playing[asked.document["model"]]
+        playing = self.playing[_model(asked)]
         lines = [f"{name}: {value}" for name, value in playing.case.answer_headers().items()]
         head = "\r\n".join([f"HTTP/1.1 {playing.case.status} Recorded", *lines])
         if not playing.case.streamed:
@@ -62,6 +64,12 @@ class Replay:
         if playing.ending == "dropped":
             await asyncio.sleep(SEEN if playing.linger else 0)
             writer.close()
+
+
+def _model(asked: Asked) -> str:
+    """The model that is asked for: AWS's address holds it, and Google's."""
+    found = re.search(r"/model/([^/]+)/converse|/models/([^/:]+):\w*[gG]enerateContent", asked.path)
+    return unquote(found[1] or found[2]) if found else asked.document["model"]
 
 
 async def _stream(playing: Playing, writer: asyncio.StreamWriter) -> None:

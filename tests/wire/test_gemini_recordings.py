@@ -9,8 +9,6 @@ import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +25,7 @@ from tests.upstream import Asked, FakeProvider
 from tests.wire import checks
 from tests.wire.conformance import KEY, Heard, Line, Tape
 from tests.wire.cuts import events
-from tests.wire.gemini_requests import as_openai, canonical, meaning
+from tests.wire.gemini_requests import as_openai, canonical, fits_the_sdk, meaning
 from tests.wire.recordings import Case, Document, available, folder, recorded
 from tests.wire.replay import Ending, Playing, Replay
 
@@ -349,25 +347,6 @@ def test_request(case: Case) -> None:
     assert meaning(canonical(body)) == meaning(recorded_body)
     fits_the_sdk(body)
     assert sent.path.startswith(f"/models/{model}:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}")
-
-
-def fits_the_sdk(body: Document) -> None:
-    """Whether the provider's own SDK, where it is installed, knows every field of this body."""
-    if find_spec("google") is None or find_spec("google.genai") is None:
-        return
-    types = import_module("google.genai.types")
-    kinds: dict[str, Any] = {
-        "systemInstruction": types.Content,
-        "toolConfig": types.ToolConfig,
-        "generationConfig": types.GenerationConfig,
-    }
-    for content in body["contents"]:
-        types.Content.model_validate(content)
-    for tool in body.get("tools", ()):
-        types.Tool.model_validate(tool)
-    for name, kind in kinds.items():
-        if name in body:
-            kind.model_validate(body[name])
 
 
 def _model(case: Case) -> tuple[str, bool]:

@@ -1,12 +1,18 @@
 """The project's own answers, one for each habit of a provider, through the whole gateway.
 
-Each stands in `golden/` as it comes over the wire; beside it, how it is to be read and why.
+Each stands in `golden/` as it comes over the wire; beside it, how it is to be read and why. Those of a provider with
+a wire of its own stand in a folder of its name, and say, too, what the request becomes there.
 """
 
-import pytest
+from importlib.util import find_spec
 
+import pytest
+from botocore.validate import ParamValidator
+
+from tests.providers.bedrock_asking import INPUT
 from tests.wire import checks
 from tests.wire.conformance import Line
+from tests.wire.gemini_requests import fits_the_sdk
 from tests.wire.recordings import Case, golden
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -16,6 +22,8 @@ ANSWERS = [case for case in CASES if case.ok]
 FAILURES = [case for case in CASES if not case.ok]
 STREAMS = [case for case in ANSWERS if case.streamed]
 DOCUMENTS = [case for case in ANSWERS if not case.streamed]
+HEEDLESS = [case for case in ANSWERS if not (case.streamed and case.row in checks.OWN_WIRES)]
+"""Answers that may come to whoever asked for the other kind; those with a wire of their own stream when asked to."""
 
 PIECES = (1, 7)
 PARTS = (0.3, 0.6, 0.95)
@@ -27,8 +35,32 @@ def each(cases: list[Case]) -> pytest.MarkDecorator:
 
 @each(ANSWERS)
 async def test_request(line: Line, case: Case) -> None:
-    """What arrives at the provider is what the application sent, but for the model's name and the wish for usage."""
+    """What arrives at the provider is what the application sent, or what is written down as the same in its words."""
     await checks.same_request_arrives(line, case)
+
+
+@each([case for case in ANSWERS if case.row == "bedrock"])
+async def test_request_is_valid_for_bedrock(case: Case) -> None:
+    """botocore's model of the service knows every field of what is sent."""
+    report = ParamValidator().validate({**case.expected["sent"], "modelId": case.model}, INPUT)
+    assert not report.has_errors(), report.generate_report()
+
+
+if find_spec("google") and find_spec("google.genai"):
+
+    @each([case for case in ANSWERS if case.row in ("gemini", "vertex")])
+    async def test_request_is_valid_for_gemini(case: Case) -> None:
+        """Google's SDK knows every field within what is sent; those of its top level it names otherwise."""
+        fits_the_sdk(case.expected["sent"])
+
+
+if find_spec("anthropic"):
+    from tests.wire.anthropic_sdk import is_valid
+
+    @each([case for case in ANSWERS if case.row == "anthropic"])
+    async def test_request_is_valid_for_anthropic(case: Case) -> None:
+        """Anthropic's SDK knows every field of what is sent."""
+        assert is_valid(case.expected["sent"])
 
 
 @each(ANSWERS)
@@ -37,7 +69,7 @@ async def test_answer(line: Line, case: Case) -> None:
     await checks.reads_as_expected(line, case)
 
 
-@each(ANSWERS)
+@each(HEEDLESS)
 async def test_answer_in_the_other_mode(line: Line, case: Case) -> None:
     """The same, from a provider that does not heed whether it was asked for a stream."""
     await checks.reads_the_same_in_the_other_mode(line, case)
@@ -54,6 +86,18 @@ async def test_stream_in_pieces(line: Line, case: Case, piece: int) -> None:
 async def test_any_chunking(case: Case) -> None:
     """The decoder returns the same bytes at any chunking."""
     checks.same_at_any_chunking(checks.wire_of(case), case)
+
+
+@each(STREAMS)
+async def test_mutated_stream(case: Case) -> None:
+    """Whatever became of it on its way, it is told or it is an error, the same in pieces."""
+    checks.survives_damage(checks.wire_of(case), case)
+
+
+@each([case for case in STREAMS if case.row == "bedrock"])
+async def test_flipped_bit(case: Case) -> None:
+    """One bit, wherever it is, breaks a stream of frames: each has checksums."""
+    checks.breaks_by_a_bit(checks.wire_of(case), case)
 
 
 @pytest.mark.parametrize("piece", [0, *PIECES])
