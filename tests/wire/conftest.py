@@ -24,6 +24,7 @@ KEYS = {"gemini": "GOOGLE_API_KEY"}
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
 select provider, '*', 2500000000, 10000000000 from unnest($1::text[]) provider
+on conflict do nothing
 """
 
 

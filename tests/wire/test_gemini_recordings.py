@@ -206,6 +206,7 @@ def test_failure(case: Case) -> None:
 PRICE = """
 insert into price_rules (provider, model_pattern, input_nano_per_mtok, output_nano_per_mtok)
 select provider, '*', 3000000000, 15000000000 from unnest(array['gemini', 'vertex']) provider
+on conflict do nothing
 """
 
 
