@@ -91,7 +91,8 @@ def fits_the_sdk(body: Document) -> None:
     for tool in body.get("tools", ()):
         types.Tool.model_validate(tool)
     for setting in body.get("safetySettings", ()):
-        types.SafetySetting.model_validate(setting)
+        if not isinstance(setting["category"], int):  # Google takes the number of a category; its SDK only the name
+            types.SafetySetting.model_validate(setting)
     for name, kind in kinds.items():
         if name in body:
             kind.model_validate(body[name])
