@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 LAYERS = {
     "request id": ("middleware/request_id",),
-    "metrics": ("middleware/metrics", "aigate/operations"),
+    "metrics": ("middleware/metrics", "middleware/tally", "aigate/operations"),
     "errors": ("middleware/errors", "middleware/faults", "aigate/provider_faults"),
     "keep-alive": ("middleware/keep_alive",),
     "auth": ("middleware/auth", "aigate/stores/keys"),
@@ -25,6 +25,7 @@ LAYERS = {
     "metering + ledger": (
         "middleware/metering",
         "aigate/stores/ledger",
+        "aigate/stores/journal",
         "aigate/stores/prices",
         "aigate/stores/replica",
         "aigate/stores/overdue",
@@ -50,20 +51,27 @@ LAYERS = {
         "providers/operations",
         "providers/contract",
         "providers/refusal",
+        "providers/alike",
+        "providers/deltas",
+        "providers/gathered",
+        "providers/message",
+        "providers/streaming",
+        "providers/vectors",
     ),
     "client, transport": (
         "providers/client",
         "providers/transport",
+        "providers/http1/pool",
+        "providers/http1/connection",
+        "providers/http1/messages",
         "providers/deadline",
         "providers/inflate",
-        "aiohttp",
         "httpx",
-        "httpx_aiohttp",
-        "yarl",
     ),
     "server (uvicorn)": ("aigate/server", "aigate/serve", "aigate/app", "uvicorn"),
     "store connections": ("aigate/stores/batch", "aigate/stores/database", "asyncpg", "redis"),
     "log": ("aigate/logs", "loguru"),
+    "timers": ("aigate/loop",),
 }
 LOOP = "loop and sockets"
 STORES = "store connections"
