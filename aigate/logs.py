@@ -10,6 +10,8 @@ import json
 import logging
 import sys
 import traceback
+from collections import deque
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 LONGEST_CORRELATION_ID = 128
 REQUESTS = logging.getLogger("aigate.requests")
 """Says by its level whether the line of a request is wanted."""
-_waiting: list[bytes] = []
+_waiting: deque[bytes] = deque()
 """Lines of requests that ended in this turn of the event loop."""
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "yoyo": logging.WARNING}
@@ -134,9 +136,11 @@ def _write_soon(line: dict[str, Any]) -> None:
 
 
 def _flush() -> None:
-    lines = b"".join(_waiting)
-    _waiting.clear()
-    sys.stdout.buffer.write(lines)
+    lines = []
+    with suppress(IndexError):  # taken one by one: a thread may be logging at the same time
+        while True:
+            lines.append(_waiting.popleft())
+    sys.stdout.buffer.write(b"".join(lines))
     sys.stdout.buffer.flush()
 
 

@@ -130,6 +130,6 @@ def _summed(family: Family, others: Iterable[Iterable[tuple[list[str], Cells]]])
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # it has ended, or its number is somebody else's by now
         return False
     return True

@@ -1,6 +1,6 @@
 """Why: httpx's transport interface is the one seam between us and the network, and two carriers fit behind it.
 
-`http1` is our own and the default: it costs a fifth of what the next best does (the table is in `http1`). `httpx` is
+`http1` is our own and the default: of all that were measured it costs least (the table is in `http1`). `httpx` is
 slower by far; it obeys proxies, and rules our own out where an operator suspects it.
 
 Source: https://www.python-httpx.org/advanced/transports/
