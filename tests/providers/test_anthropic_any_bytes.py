@@ -1,7 +1,6 @@
 """Whatever Claude's wire brings: it is decoded the same at any chunking, or refused."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 import pytest
@@ -29,6 +28,7 @@ from tests.providers.anthropic_answers import (
     streamed,
     text,
 )
+from tests.providers.odd_json import mutated
 
 CALM = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
@@ -84,24 +84,6 @@ def test_chunking_never_changes_a_byte(parts: list[bytes], wants: bool, data: st
     pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     each_byte = [whole[start : start + 1] for start in range(len(whole))]
     assert run(pieces, made) == run([whole], made) == run(each_byte, made)
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(allow_nan=False), st.text(max_size=3)),
-    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)),
-    max_leaves=3,
-)
-
-
-def mutated(document: Any, data: st.DataObject) -> Any:
-    """The document with some of its values replaced by anything."""
-    if data.draw(st.integers(0, 9)) == 0:
-        return data.draw(JSON)
-    if isinstance(document, dict):
-        return {name: mutated(value, data) for name, value in document.items()}
-    if isinstance(document, list):
-        return [mutated(value, data) for value in document]
-    return document
 
 
 @CALM

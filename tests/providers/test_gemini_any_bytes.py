@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from providers.contract import Kind, ProviderError
 from providers.gemini.candidate import MAX_OWN
 from providers.gemini.stream import GeminiDecoder
+from tests.providers.odd_json import mutated
 from tests.providers.test_gemini import WIRE, answer, call, candidate, sse
 
 CALM = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
@@ -41,22 +42,6 @@ DOCUMENTS = [
     answer(candidate({"text": "a"}, citationMetadata={"citations": [{"endIndex": 1, "uri": "https://a"}]})),
     {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 1}},
 ]
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(allow_nan=False), st.text(max_size=3)),
-    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)),
-    max_leaves=3,
-)
-
-
-def mutated(document: Any, data: st.DataObject) -> Any:
-    """The document with some of its values replaced by anything."""
-    if data.draw(st.integers(0, 9)) == 0:
-        return data.draw(JSON)
-    if isinstance(document, dict):
-        return {name: mutated(value, data) for name, value in document.items()}
-    if isinstance(document, list):
-        return [mutated(value, data) for value in document]
-    return document
 
 
 def run(data: bytes, piece: int) -> tuple[bytes, str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from providers.contract import Kind, ProviderError
 from providers.openai import OpenAIDecoder, OpenAIWire
+from tests.providers.odd_json import mutated
 from tests.providers.test_openai import DONE, USAGE, USAGE_CHUNK, call, delta, priced, run
 from tests.providers.test_openai_habits import THINKING, chunk, piece
 
@@ -73,24 +74,6 @@ def test_two_events_at_once_are_as_two_in_a_row(first: dict[str, Any]) -> None:
     for second in DELTAS:
         pair = [chunk(first), chunk(second)]
         assert run([b"".join(pair), DONE], made) == run([*pair, DONE], made)
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(allow_nan=False), st.text(max_size=3)),
-    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)),
-    max_leaves=3,
-)
-
-
-def mutated(document: Any, data: st.DataObject) -> Any:
-    """The document with some of its values replaced by anything."""
-    if data.draw(st.integers(0, 9)) == 0:
-        return data.draw(JSON)
-    if isinstance(document, dict):
-        return {name: mutated(value, data) for name, value in document.items()}
-    if isinstance(document, list):
-        return [mutated(value, data) for value in document]
-    return document
 
 
 DOCUMENTS = [
