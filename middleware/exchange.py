@@ -152,6 +152,11 @@ class Exchange:
             finally:
                 await self.release()
 
+    def forget(self) -> None:
+        """Let go of what points back here, once all is over: a cycle would wait for the garbage collector."""
+        self.gates.clear()
+        self.estimate = None
+
     @property
     def elapsed(self) -> float:
         """Seconds since the exchange began."""

@@ -52,3 +52,4 @@ class RequestId:
                     await exchange.release()
                 finally:
                     self.report(exchange, scope)
+                    exchange.forget()
