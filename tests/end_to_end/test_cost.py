@@ -200,3 +200,23 @@ def test_nothing_is_left_behind(run: Run) -> None:
         return blocks[1] - blocks[0]
 
     assert run(measure) < 1000
+
+
+@pytest.mark.parametrize(("model", "stream"), [("json", False), ("stream-5-0", True)])
+def test_no_cycle_is_left_behind(run: Run, model: str, stream: bool) -> None:
+    """What a call made is freed when it ends: the garbage collector finds nothing of it."""
+
+    async def measure(gateway: RunningGateway) -> int:
+        ask = asking(gateway, model, stream=stream)
+        for _ in range(WARM_UP):
+            await ask()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                await ask()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert run(measure) < 100
