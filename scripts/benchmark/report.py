@@ -97,7 +97,7 @@ class Run:
 
 def kind(machine: Mapping[str, object]) -> str:
     """What a reader must know of the machine."""
-    return f"{machine['processor']}, {machine['cores']} cores"
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['python']}"
 
 
 def errors(money: Money) -> str:

@@ -6,6 +6,7 @@ nanoseconds that a process ran.
 
 import contextlib
 import os
+import platform
 import re
 import resource
 import shutil
@@ -246,6 +247,7 @@ def machine() -> dict[str, object]:
     return {
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "kernel": os.uname().release,
         "load_before": os.getloadavg()[0],
     }
