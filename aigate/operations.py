@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from middleware.asgi import BODY, START, RawHeaders, Receive, Scope, Send, header
 from middleware.errors import openai_answer
-from middleware.faults import Fault, MethodNotAllowed, Unauthenticated
+from middleware.faults import Fault, MethodNotAllowed, StoreUnavailable, Unauthenticated
 from middleware.tally import Tally
 
 PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/healthz", "/readyz"})
@@ -58,7 +58,7 @@ class Readiness:
         try:
             await self.checks[name]()
         except Exception as error:  # whatever is wrong with a store is what is asked for here
-            cause = error.__cause__ or error
+            cause = (isinstance(error, StoreUnavailable) and error.__cause__) or error
             state = f"down: {type(cause).__name__}"
             if before != state:
                 logger.error("the store {} is down: {!r}", name, cause)

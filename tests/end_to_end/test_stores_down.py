@@ -294,6 +294,12 @@ async def test_redis_freezes(stores: Stores, key: str, gateway: RunningGateway) 
             times.append(time.perf_counter() - started)
         assert max(times) < 0.7
         assert sorted(times)[5] < 0.2
+
+        async def says_why() -> bool:
+            state = (await client.get("/ready")).json()["redis"]
+            return bool(state == "down: TimeoutError")
+
+        await eventually(says_why)
         stores.redis.frozen = False
         await eventually(lambda: ready(client))
         assert await works(client)
