@@ -1,7 +1,9 @@
 """One connection, told byte by byte, in front of a small application: what is written, when, and when it ends."""
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -612,6 +614,20 @@ async def test_an_answer_has_its_time() -> None:
     assert not client.cut_off
     app.go_on.set()
     assert (await client.sends(b"\r\n")).count(b"end") == 2
+
+
+async def test_a_lost_connection_is_gone() -> None:
+    """At once: the garbage collector does not have to look for it."""
+    client = Client(HELLO)
+    await client.sends(GET)
+    await client.leaves()
+    connection = weakref.ref(client.connection)
+    gc.disable()
+    try:
+        del client.connection
+        assert connection() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_lost_connection_has_no_deadline() -> None:
