@@ -22,7 +22,9 @@ class Loop(uvloop.Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._slots: dict[tuple[int, int], set[CoarseTimer]] = {}
+        self._slots: dict[float, _Slot] = {}
+        self._latest: dict[int, _Slot] = {}
+        """By the magnitude of the delay: most timers go where the last one of about their delay went."""
 
     def call_later(  # type: ignore[override]  # its own says that the timer is a TimerHandle, which is a class
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -30,67 +32,72 @@ class Loop(uvloop.Loop):
         """As uvloop's own, which `call_at` comes through, too."""
         if delay < COARSE:
             return super().call_later(delay, callback, *args, context=context)
-        when = self.time() + delay
+        timer = CoarseTimer()
+        timer.due = due = self.time() + delay
+        timer.callback = callback
+        timer.args = args
+        timer.context = context or copy_context()
         exponent = frexp(delay)[1]  # the delay is less than 2**exponent, and at least half of it
-        key = exponent, int(when / _WIDTHS[exponent]) + 1
-        slot = self._slots.get(key)
-        if slot is None:
-            slot = self._open(key)
-        timer = CoarseTimer(when, callback, args, context or copy_context(), slot)
+        slot = self._latest.get(exponent)
+        if slot is None or not slot.begin <= due < slot.end:
+            slot = self._latest[exponent] = self._slot_of(due, 2.0 ** (exponent - 5))
+        timer.slot = slot
         slot.add(timer)
         return timer
 
-    def _open(self, key: tuple[int, int]) -> set["CoarseTimer"]:
-        """A slot for what is due before its end; there are at most 32 of one width at a time."""
-        slot = self._slots[key] = set()
-        end = key[1] * _WIDTHS[key[0]]
-        super().call_later(end - self.time(), self._fire, key, context=Context())
+    def _slot_of(self, due: float, width: float) -> "_Slot":
+        """The slot for what is due then; there are at most 32 of one width at a time."""
+        end = due // width * width + width
+        slot = self._slots.get(end)
+        if slot is None:
+            slot = self._slots[end] = _Slot()
+            slot.begin, slot.end = end - width, end
+            super().call_later(end - self.time(), self._fire, slot, context=Context())
         return slot
 
-    def _fire(self, key: tuple[int, int]) -> None:
-        for timer in self._slots.pop(key):
+    def _fire(self, slot: "_Slot") -> None:
+        del self._slots[slot.end]
+        while slot:
+            timer = slot.pop()
             self.call_soon(timer.fire, context=timer.context)
 
 
-_WIDTHS = {exponent: 2.0 ** (exponent - 5) for exponent in range(-10, 64)}
-"""Seconds of a slot by the exponent of the delays in it: a sixteenth of the shortest of them, at most."""
+class _Slot(set["CoarseTimer"]):
+    """Timers that are due from `begin` on and before `end`, at which they fire."""
+
+    __slots__ = ("begin", "end")
+
+    begin: float
+    end: float
 
 
 class CoarseTimer:
     """What `call_later` returns; as `asyncio.TimerHandle`."""
 
-    __slots__ = ("_args", "_callback", "_slot", "_when", "context")
+    __slots__ = ("args", "callback", "context", "due", "slot")
 
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context,
-        slot: set["CoarseTimer"],
-    ) -> None:
-        self._when = when
-        self._callback: Callable[..., object] | None = callback
-        self._args = args
-        self._slot = slot
-        self.context = context
+    due: float
+    callback: Callable[..., object] | None
+    args: tuple[Any, ...]
+    context: Context
+    slot: _Slot
 
     def when(self) -> float:
         """The time at which it is due, by the loop's clock."""
-        return self._when
+        return self.due
 
     def cancelled(self) -> bool:
-        return self._callback is None
+        return self.callback is None
 
     def cancel(self) -> None:
         """Never fire. May be called twice, and after it has fired."""
-        self._callback = None
-        self._args = ()
-        self._slot.discard(self)
+        self.callback = None
+        self.args = ()
+        self.slot.discard(self)
 
     def fire(self) -> None:
-        if self._callback is not None:
-            self._callback(*self._args)
+        if self.callback is not None:
+            self.callback(*self.args)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

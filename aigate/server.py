@@ -1,148 +1,281 @@
-"""uvicorn, with the bounds that it lacks: time for the head and for a client to read, size of the head, JSON answers.
+"""HTTP/1 for uvicorn, bounded: time for the head and for a client to read, size of the head, JSON answers.
 
-uvicorn's own time-outs begin after the first request and end with the next byte, so a client that sends one byte of
-a header, or of a body that was refused, would hold a connection for ever, and one that sends headers without end
-would fill the memory. When a client leaves, uvicorn tells so to the last request that it has sent, which is not
-always the one that is being answered.
+uvicorn's own protocol costs a fifth of a call, and its time-outs begin after the first request and end with the next
+byte, so that a client that sends one byte of a header, or of a body that was refused, would hold a connection for
+ever, and one that sends headers without end would fill the memory.
+
+A connection has one deadline at a time, and none while it is answering: what the client owes until then is the head
+of its first request, the rest of a message that it has begun, or nothing but to use the connection again. A timer
+looks at the deadline now and then, so that a call only notes it.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections import deque
+from functools import lru_cache
+from itertools import chain
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
+from aigate.cycle import Cycle
+from middleware.asgi import RawHeaders
 from middleware.faults import CallerFault
 
 DEFAULT_HEADER_TIMEOUT = 10.0
 DEFAULT_WRITE_TIMEOUT = 60.0
 LARGEST_HEAD = 64 * 1024
 """Bytes of request line and headers."""
-AROUND_A_HEADER = b": \r\n"
+AROUND_A_HEADER = len(b": \r\n")
 LARGEST_IGNORED = 64 * 1024 * 1024
 """Bytes of a body that may still arrive after it has been refused, so that its sender can read the refusal."""
+REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+NEVER = float("inf")
+
+_logger = logging.getLogger("uvicorn.error")
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with bounds.
+class BoundedProtocol(asyncio.Protocol):
+    """One connection: what uvicorn makes for each, and what httptools tells of the bytes that come.
 
+    It takes of uvicorn's configuration what `aigate.serve` gives; there is no access log, WebSocket or root path.
     The application sets `state["header_timeout"]` and `state["write_timeout"]` (seconds) at start-up.
     """
 
-    _deadline: asyncio.TimerHandle | None = None
-    _answered: RequestResponseCycle | None = None
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    _cycle: Cycle
+    """The last request whose head has come."""
+    _answered: Cycle | None = None
+    """The one that is being answered."""
+    _timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
-    _head = 0
-    _ignored = 0
+    _deadline = NEVER
+    _head_is_open = True
+    """A head is owed: the first of the connection, or the rest of one that has begun."""
+    _unread = 0
+    """Bytes that have come and are neither a whole head nor body."""
+    _url = b""
 
-    @property
-    def _header_timeout(self) -> float:
-        return float(self.app_state.get("header_timeout", DEFAULT_HEADER_TIMEOUT))
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._app = config.loaded_app
+        self._asgi = {"version": config.asgi_version, "spec_version": "2.3"}
+        self._keep_alive = float(config.timeout_keep_alive)
+        self.server_state = server_state
+        self._state = app_state
+        self._header_timeout = float(app_state.get("header_timeout", DEFAULT_HEADER_TIMEOUT))
+        self._loop = _loop or asyncio.get_running_loop()
+        self._headers: RawHeaders = []
+        self._queue: deque[Cycle] = deque()
+        self._parser = httptools.HttpRequestParser(self)
+        # what a client sends on behind a request with `connection: close` must not take away the answer to that
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._await_head()
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self._server = get_local_addr(transport)
+        self._client = get_remote_addr(transport)
+        self._scheme = "https" if is_ssl(transport) else "http"
+        self._allow(self._header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.connections.discard(self)
+        self._deadline = NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+        self.resume_writing()
+        if self._answered is not None:
+            self._answered.disconnect()
+        self._queue.clear()
+        del self._parser  # it holds this connection
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._unread = 0  # to another protocol, which nobody offers: HTTP lets a server ignore the wish
+        except httptools.HttpParserError:
+            _logger.warning("Invalid HTTP request received.")
+            self._refuse(b"400 Bad Request", "Invalid HTTP request received.")
+        if self._unread > LARGEST_HEAD:
+            self._refuse_head()
 
     def pause_writing(self) -> None:
         """A client that does not read must not hold its call, nor who waits for the same answer."""
-        super().pause_writing()
-        timeout = float(self.app_state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
-        self._stalled = self.loop.call_later(timeout, self.transport.abort)
+        self.flow.pause_writing()
+        timeout = float(self._state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
+        self._stalled = self._loop.call_later(timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
-        self._go_on()
-
-    def _go_on(self) -> None:
+        self.flow.resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        self._go_on()
-        super().connection_lost(exc)
-        if self._answered is not None and not self._answered.response_complete:
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+    def shutdown(self) -> None:
+        """uvicorn's wish that the connection ends as soon as nothing is being answered."""
+        if self._answered is None:
+            self.transport.close()
+        else:
+            self._cycle.keep_alive = False
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_idle():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+    # --- what the parser finds
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._head = self._ignored = 0
-        self._await_head()
+        self._url = b""
+        self._headers = []
+        self._head_is_open = True
+        if self._answered is None:
+            self._allow(self._header_timeout)
 
     def on_url(self, url: bytes) -> None:
-        self._grow_head(url)
-        super().on_url(url)
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow_head(name, value, AROUND_A_HEADER)
-        super().on_header(name, value)
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        super().on_headers_complete()
+        self._head_is_open = False
+        if self._unread > LARGEST_HEAD and self._is_large():
+            self._refuse_head()
+            raise ValueError("the head is too large")  # ends the parsing
+        self._unread = 0
+        cycle = self._cycle = self._request()
+        if self._answered is None:
+            self._start(cycle)
+        else:
+            self._queue.append(cycle)
+            self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle.response_complete:
-            self._ignored += len(body)
-            if self._ignored > LARGEST_IGNORED:
-                self.transport.close()
-        super().on_body(body)
+        self._unread = 0
+        cycle = self._cycle
+        if not cycle.complete:
+            cycle.feed(body)
+            return
+        cycle.ignored += len(body)
+        if cycle.ignored > LARGEST_IGNORED:
+            self.transport.close()
 
     def on_message_complete(self) -> None:
-        self._stop_waiting()
-        super().on_message_complete()
+        self._unread = 0
+        self._cycle.end_body()
+        if self._answered is None:
+            self._allow(self._keep_alive)
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body:  # it was refused before its body had come
-            self._wait(self.transport.close)
+    def _is_large(self) -> bool:
+        size = len(self._url) + AROUND_A_HEADER * len(self._headers)
+        return size + sum(map(len, chain(*self._headers))) > LARGEST_HEAD
 
-    def send_400_response(self, msg: str) -> None:
-        self._stop_waiting()
-        self._refuse(b"400 Bad Request", msg)
+    def _request(self) -> Cycle:
+        parser = self._parser
+        headers, self._headers = self._headers, []  # what comes behind a body is nobody's
+        path, raw_path, query = _parts(self._url)
+        version = parser.get_http_version()
+        scope = {
+            "type": "http",
+            "asgi": self._asgi,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self._scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": self._client,
+            "server": self._server,
+            "state": self._state.copy(),
+        }
+        return Cycle(self, scope, version != "1.0" and parser.should_keep_alive())
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    # --- one after the other
+
+    def _start(self, cycle: Cycle) -> None:
+        self._deadline = NEVER
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        cycle.task = self._loop.create_task(cycle.run(self._app))
+        self.server_state.tasks.add(cycle.task)
 
-    def _is_idle(self) -> bool:
-        """Whether nothing is being answered and no timer would end the connection."""
-        timed = self._deadline is not None or self.timeout_keep_alive_task is not None
-        return not timed and self.cycle is not None and self.cycle.response_complete
+    def answered(self) -> None:
+        self._answered = None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._queue:
+            self._start(self._queue.popleft())
+        elif self._head_is_open or self._cycle.more_body:
+            self._allow(self._header_timeout)
+        else:
+            self._allow(self._keep_alive)
 
-    def _await_head(self) -> None:
-        self._wait(self._head_is_late)
+    # --- what a client must not do
 
-    def _wait(self, late: Callable[[], None]) -> None:
-        self._stop_waiting()
-        self._deadline = self.loop.call_later(self._header_timeout, late)
+    def _allow(self, seconds: float) -> None:
+        """The client has so long to go on."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None:
+            self._look_after(seconds)
 
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _look_after(self, seconds: float) -> None:
+        seconds = min(seconds, self._header_timeout, self._keep_alive)  # the shortest that could be noted until then
+        self._timer = self._loop.call_later(seconds, self._look)
 
-    def _head_is_late(self) -> None:
-        if not self.transport.is_closing():
+    def _look(self) -> None:
+        self._timer = None
+        if self._deadline == NEVER:
+            return
+        left = self._deadline - self._loop.time()
+        if left > 0:
+            self._look_after(left)
+        elif self._head_is_open:
             self._refuse(b"408 Request Timeout", f"The headers did not arrive within {self._header_timeout:g} s.")
+        else:
+            self.transport.close()
 
-    def _grow_head(self, *parts: bytes) -> None:
-        self._head += sum(map(len, parts))
-        if self._head > LARGEST_HEAD and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large", f"The head is over {LARGEST_HEAD} bytes.")
+    def _refuse_head(self) -> None:
+        self._refuse(b"431 Request Header Fields Too Large", f"The head is over {LARGEST_HEAD} bytes.")
 
     def _refuse(self, status: bytes, message: str) -> None:
-        body = orjson.dumps(CallerFault(message).body())
-        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % (status, len(body)) + body)
+        """Answer and close, but never into the midst of another answer."""
+        if self.transport.is_closing():
+            return
+        if self._answered is None or not self._answered.begun:
+            body = orjson.dumps(CallerFault(message).body())
+            self.transport.write(REFUSAL % (status, len(body)) + body)
         self.transport.close()
+
+
+@lru_cache(maxsize=64)
+def _parts(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, the same as it was sent, and query string. Raises for what has no path.
+
+    Nearly all requests are for a few.
+    """
+    if url.startswith(b"/") and b"#" not in url:
+        raw_path, _, query = url.partition(b"?")
+    else:
+        parsed = httptools.parse_url(url)
+        raw_path, query = parsed.path, parsed.query or b""
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path, raw_path, query

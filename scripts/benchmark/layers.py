@@ -68,7 +68,7 @@ LAYERS = {
         "providers/inflate",
         "httpx",
     ),
-    "server (uvicorn)": ("aigate/server", "aigate/serve", "aigate/app", "uvicorn"),
+    "server (uvicorn)": ("aigate/server", "aigate/cycle", "aigate/serve", "aigate/app", "uvicorn"),
     "store connections": ("aigate/stores/batch", "aigate/stores/database", "asyncpg", "redis"),
     "log": ("aigate/logs", "loguru"),
     "timers": ("aigate/loop",),

@@ -49,8 +49,8 @@ def test_a_timer_is_a_sixteenth_late_at_most(delay: float) -> None:
     async def main() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(delay, print)
-        ((exponent, number),) = loop._slots  # type: ignore[attr-defined]
-        return timer.when(), number * 2.0 ** (exponent - 5)
+        (end,) = loop._slots  # type: ignore[attr-defined]
+        return timer.when(), end
 
     due, end = in_loop(main)
     assert due < end <= due + delay / 16
@@ -119,12 +119,15 @@ def test_one_cancels_another_of_the_same_moment() -> None:
 def test_nothing_is_kept_of_a_cancelled_timer() -> None:
     """A call's objects do not wait for a time-out that will not come."""
 
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        for _ in range(1000):
-            loop.call_later(300, print).cancel()
+    def kept() -> int:
         gc.collect()
         return sum(isinstance(each, CoarseTimer) for each in gc.get_objects())
+
+    async def main() -> int:
+        loop, before = asyncio.get_running_loop(), kept()
+        for _ in range(1000):
+            loop.call_later(300, print).cancel()
+        return kept() - before
 
     assert in_loop(main) == 0
 
@@ -152,3 +155,25 @@ def test_time_outs_work() -> None:
 
     with pytest.raises(TimeoutError):
         in_loop(main)
+
+
+def test_delays_of_a_magnitude_take_turns() -> None:
+    """Each timer is put where it belongs, wherever the one before it went."""
+
+    async def main() -> list[float]:
+        loop, late = asyncio.get_running_loop(), list[float]()
+
+        def fire(due: float) -> None:
+            late.append(loop.time() - due)
+
+        for delay in (0.13, 0.24, 0.13, 0.2, 0.24, 0.15):
+            loop.call_later(delay, fire, loop.time() + delay)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.4)
+        assert not loop._slots  # type: ignore[attr-defined]
+        assert not any(loop._latest.values())  # type: ignore[attr-defined]
+        return late
+
+    late = in_loop(main)
+    assert len(late) == 6
+    assert min(late) > -0.002
