@@ -42,19 +42,19 @@ class Disconnect:
 
 
 class _Watch:
-    __slots__ = ("_drain_timeout", "_exchange", "_loop", "_receive", "_timer", "_watcher", "cancelled", "task")
+    __slots__ = ("_drain_timeout", "_exchange", "_receive", "_timer", "_watcher", "cancelled", "task")
 
     def __init__(self, exchange: Exchange, receive: Receive, drain_timeout: float) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine that runs has its task
         self.task = task
         self.cancelled = False
         self._exchange = exchange
         self._receive = receive
         self._drain_timeout = drain_timeout
-        self._loop = asyncio.get_running_loop()
         self._watcher: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(NOTICED_AFTER, self._begin)
+        self._timer = loop.call_later(NOTICED_AFTER, self._begin)
 
     def end(self) -> None:
         """Whatever happens now is not the client's doing."""
@@ -63,7 +63,7 @@ class _Watch:
             self._watcher.cancel()
 
     def _begin(self) -> None:
-        self._watcher = self._loop.create_task(self._wait())
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
