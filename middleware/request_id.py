@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, exchange_of
 
-RANDOM = 0x0FFF_3FFF_FFFF_FFFF_FFFF
-VERSION_AND_VARIANT = 0x7000_8000_0000_0000_0000
-"""What is random in the last 80 bits of a UUIDv7, and what is not."""
-
 
 def uuid7() -> str:
     """A new UUIDv7 as 32 hex digits.
 
     Source: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
     """
-    noise = int.from_bytes(os.urandom(10)) & RANDOM | VERSION_AND_VARIANT
-    return f"{time.time_ns() // 1_000_000 << 80 | noise:032x}"
+    noise = bytearray(os.urandom(10))
+    noise[0] = 0x70 | noise[0] & 0x0F
+    noise[2] = 0x80 | noise[2] & 0x3F
+    return ((time.time_ns() // 1_000_000).to_bytes(6) + noise).hex()
 
 
 @dataclass(frozen=True, slots=True)
