@@ -3,7 +3,7 @@
 Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -21,14 +21,10 @@ DISCONNECT: Message = {"type": "http.disconnect"}
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first value of a request header, or `None`; `name` in lower case, as ASGI servers send it."""
-    return value_of(name, scope["headers"])
-
-
-def value_of(name: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The first value of this header, or `None`."""
-    for key, value in headers:
+    for key, value in scope["headers"]:
         if key == name:
-            return value
+            found: bytes = value
+            return found
     return None
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from loguru import logger
 
-from middleware.asgi import START, ASGIApp, Message, Receive, Scope, Send, value_of
+from middleware.asgi import START, ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import Answer, Exchange, Outcome, Target, Usage, exchange_of
 from middleware.faults import Fault
 
@@ -124,7 +124,7 @@ class _Metered:
         """Whether this is the head of a billed answer in one piece, which nobody records before its body comes."""
         if self.reservation is None or self._exchange.recording is not None:
             return False
-        return value_of(b"content-length", head.get("headers", ())) is not None
+        return b"content-length" in dict(head.get("headers", ()))
 
     async def settle(self, *, message: Message | None = None, fault: Fault | None = None) -> None:
         """End the reservation if it has not ended, as the exchange says that the call ended."""

@@ -49,6 +49,7 @@ class RequestId:
                 await self.app(scope, receive, exchange.observe(send))
             finally:
                 try:
-                    await exchange.release()
+                    if exchange.resources:
+                        await exchange.release()
                 finally:
                     self.report(exchange, scope)
