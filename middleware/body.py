@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import orjson
 
-from middleware.asgi import ASGIApp, Receive, Scope, Send, header
+from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import exchange_of
 from middleware.faults import (
     BodyTimeout,
@@ -54,12 +54,12 @@ class Body:
         await self.app(scope, receive, send)
 
     def _refuse_by_headers(self, scope: Scope) -> None:
-        encoding = header(scope, b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
-        length = header(scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self.limit:
-            raise self._too_large()
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                if value.isdigit() and int(value) > self.limit:
+                    raise self._too_large()
+            elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
 
     async def _within_time(self, reading: "_Begun[bytes]") -> bytes:
         if reading.done:
