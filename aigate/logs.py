@@ -76,10 +76,10 @@ def report(exchange: Exchange, scope: Scope) -> None:
     if exchange.first_byte is not None:
         fields["first_byte_ms"] = _milliseconds(exchange.first_byte)
     if exchange.caller is not None:
-        fields |= {"org": exchange.caller.org_name, "key": exchange.caller.public_id}
+        fields["org"] = exchange.caller.org_name
+        fields["key"] = exchange.caller.public_id
     if exchange.target is not None:
-        target = exchange.target
-        fields |= {"provider": target.provider, "model": target.model, "stream": target.stream}
+        fields["provider"], fields["model"], fields["stream"], _ = exchange.target
     if exchange.fault is not None:
         fields["code"] = exchange.fault.code
     if exchange.outcome is not None:
@@ -138,7 +138,7 @@ def _write_soon(line: dict[str, Any]) -> None:
 def _flush() -> None:
     lines = []
     with suppress(IndexError):  # taken one by one: a thread may be logging at the same time
-        while True:
+        while _waiting:
             lines.append(_waiting.popleft())
     sys.stdout.buffer.write(b"".join(lines))
     sys.stdout.buffer.flush()

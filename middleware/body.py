@@ -9,13 +9,13 @@ of nesting (orjson's own bound). orjson also refuses invalid UTF-8, NaN and Infi
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import orjson
 
-from middleware.asgi import ASGIApp, Receive, Scope, Send, header
+from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import exchange_of
 from middleware.faults import (
     BodyTimeout,
@@ -25,9 +25,11 @@ from middleware.faults import (
     UnsupportedEncoding,
 )
 
+Result = TypeVar("Result")
+
 UNAMBIGUOUS = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens")
 """Fields on which money depends: given twice, readers of the same body would disagree on what was ordered."""
-_NAMES = frozenset(name.encode() for name in UNAMBIGUOUS)
+_QUOTED = tuple((name, b'"%s"' % name.encode()) for name in UNAMBIGUOUS)
 ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 """Nobody escapes a plain letter but to write a field's name so that it is not seen."""
 
@@ -46,24 +48,29 @@ class Body:
             return
         exchange = exchange_of(scope)
         self._refuse_by_headers(scope)
-        try:
-            async with asyncio.timeout(self.timeout):
-                exchange.body = await self._read(receive)
-        except TimeoutError:
-            raise BodyTimeout(
-                f"The body did not arrive within {self.timeout:g} s.", headers={"connection": "close"}
-            ) from None
+        exchange.body = await self._within_time(_Begun(self._read(receive)))
         if scope["method"] == "POST":
             exchange.document = parse_object(exchange.body)
         await self.app(scope, receive, send)
 
     def _refuse_by_headers(self, scope: Scope) -> None:
-        encoding = header(scope, b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
-        length = header(scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self.limit:
-            raise self._too_large()
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                if value.isdigit() and int(value) > self.limit:
+                    raise self._too_large()
+            elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
+
+    async def _within_time(self, reading: "_Begun[bytes]") -> bytes:
+        if reading.done:
+            return reading.result
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await reading
+        except TimeoutError:
+            raise BodyTimeout(
+                f"The body did not arrive within {self.timeout:g} s.", headers={"connection": "close"}
+            ) from None
 
     async def _read(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
@@ -84,6 +91,35 @@ class Body:
         return BodyTooLarge(f"The body is larger than {self.limit} bytes, the limit of this gateway.")
 
 
+class _Begun(Generic[Result]):
+    """A coroutine up to where it waits for the first time. Most bodies are there with the head: no timer for them."""
+
+    __slots__ = ("_steps", "_waited_for", "done", "result")
+
+    def __init__(self, coroutine: Awaitable[Result]) -> None:
+        self._steps = coroutine.__await__()
+        self.result: Result
+        self.done = False
+        try:
+            self._waited_for = next(self._steps)
+        except StopIteration as end:
+            self.done, self.result = True, end.value
+
+    def __await__(self) -> Generator[Any, Any, Result]:
+        """The rest of it; as `yield from`, which cannot begin in the middle (PEP 380)."""
+        steps, waited_for = self._steps, self._waited_for
+        while True:
+            try:
+                try:
+                    sent = yield waited_for
+                except BaseException as error:
+                    waited_for = steps.throw(error)
+                else:
+                    waited_for = steps.send(sent)
+            except StopIteration as end:
+                return cast("Result", end.value)
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object that `body` is.
 
@@ -97,15 +133,17 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise MalformedBody(f"The body is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise MalformedBody(f"The body is a JSON {_json_type(document)}; an object is expected.")
-    if _may_repeat(body):
+    if _may_repeat(document, body):
         _refuse_repeated(body)
     return document
 
 
-def _may_repeat(body: bytes) -> bool:
+def _may_repeat(document: dict[str, Any], body: bytes) -> bool:
     """A quick look, linear in the body: every field's name stands between two quotation marks."""
-    named = [text for text in body.split(b'"') if text in _NAMES]
-    return len(named) != len(set(named)) or _may_disguise(body)
+    for name, quoted in _QUOTED:
+        if name in document and body.count(quoted) > 1:
+            return True
+    return _may_disguise(body)
 
 
 def _may_disguise(body: bytes) -> bool:

@@ -4,9 +4,8 @@ Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-head
 """
 
 import hashlib
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from middleware.asgi import Scope, header
 from middleware.exchange import Exchange
@@ -19,8 +18,7 @@ AUTOMATIC_KEPT = 600.0
 """Seconds for which the retry of a request without a key finds its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A request's wish to run under a key.
 
     `keep`: seconds for which the answer is kept, if not as long as the store keeps answers. `fresh`: an answer that
@@ -47,8 +45,7 @@ class Taken(Enum):
     OTHER_REQUEST = "other request"
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """The key is held by a request that runs, on this replica or another, for `age` seconds."""
 
     request_id: str

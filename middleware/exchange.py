@@ -173,25 +173,31 @@ class Exchange:
             return send
         self._observed = True
 
-        async def observing(message: Message) -> None:
-            if message["type"] == START:
-                if self.headers:
-                    message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
-                await send(message)
-                self.status = message["status"]
-                return
-            if not message.get("more_body", False):
-                self.ending = True
-            await send(message)
-            if self.first_byte is None and not message.get("body", b"").startswith(b":"):
-                self.first_byte = self.elapsed  # a comment that keeps a stream alive is no part of the answer
+        def observing(message: Message) -> Awaitable[None]:
+            if self.first_byte is not None and message.get("more_body", False):
+                return send(message)  # in the middle of an answer there is nothing to note
+            return self._note(message, send)
 
         return observing
+
+    async def _note(self, message: Message, send: Send) -> None:
+        if message["type"] == START:
+            if self.headers:
+                message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
+            await send(message)
+            self.status = message["status"]
+            return
+        if not message.get("more_body", False):
+            self.ending = True
+        await send(message)
+        if self.first_byte is None and not message.get("body", b"").startswith(b":"):
+            self.first_byte = self.elapsed  # a comment that keeps a stream alive is no part of the answer
 
 
 def exchange_of(scope: Scope) -> Exchange:
     """The exchange of this request, opened by whoever asks first."""
-    exchange = scope.get(KEY)
-    if exchange is None:
+    try:
+        return scope[KEY]  # type: ignore[no-any-return]
+    except KeyError:
         exchange = scope[KEY] = Exchange()
-    return exchange
+        return exchange

@@ -8,6 +8,7 @@ One timer a stream, looked at once an interval: a chunk that passes costs a cloc
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from middleware.asgi import BODY, START, ASGIApp, Message, Receive, Scope, Send
@@ -34,25 +35,32 @@ class KeepAlive:
 
 
 class _Heart:
-    __slots__ = ("_beat", "_between_events", "_interval", "_last", "_loop", "_send", "_sending", "_timer")
+    """Beats from the head of an event stream to its end."""
+
+    __slots__ = ("_beat", "_body", "_interval", "_last", "_loop", "_send", "_sending", "_timer")
 
     def __init__(self, send: Send, interval: float) -> None:
         self._send = send
         self._interval = interval
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
-        self._last = 0.0
-        self._sending = False
-        self._between_events = True
 
-    async def send(self, message: Message) -> None:
-        if self._timer is None:
-            await self._send(message)
-            if message["type"] == START and _is_event_stream(message):
-                self._last = self._loop.time()
-                self._timer = self._loop.call_later(self._interval, self._look)
-            return
+    def send(self, message: Message) -> Awaitable[None]:
+        if self._timer is not None:
+            return self._send_between(message)
+        if message["type"] == START and _is_event_stream(message):
+            return self._start(message)
+        return self._send(message)
+
+    async def _start(self, head: Message) -> None:
+        await self._send(head)
+        self._loop = asyncio.get_running_loop()
+        self._sending = False
+        self._body = b""
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(self._interval, self._look)
+
+    async def _send_between(self, message: Message) -> None:
         if self._beat is not None:
             await self._beat
         self._sending = True
@@ -61,10 +69,10 @@ class _Heart:
         finally:
             self._sending = False
         self._last = self._loop.time()
-        if not message.get("more_body", False):
-            self.stop()
+        if message.get("more_body", False):
+            self._body = message.get("body", b"")
         else:
-            self._between_events = message.get("body", b"").endswith(b"\n\n")
+            self.stop()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -77,10 +85,13 @@ class _Heart:
         quiet = self._loop.time() - self._last
         due = self._interval - quiet
         if due <= 0:
-            if self._between_events and not self._sending and self._beat is None:
+            if not self._sending and self._beat is None and self._is_between_events():
                 self._beat = self._loop.create_task(self._comment())
             due = self._interval
         self._timer = self._loop.call_later(due, self._look)
+
+    def _is_between_events(self) -> bool:
+        return not self._body or self._body.endswith(b"\n\n")
 
     async def _comment(self) -> None:
         try:

@@ -147,6 +147,8 @@ class LiveAnswer:
         await future
 
     def _wake(self) -> None:
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():

@@ -12,6 +12,7 @@ transaction. If there is none, the key's next request runs again and is billed t
 not be written, because the process died, stays an open reservation for the sweep.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,19 +77,20 @@ class Metering:
             await metered.settle(fault=fault)
             raise
         finally:
-            await metered.settle()
+            if metered.reservation is not None:
+                await metered.settle()
 
 
 class _Metered:
     """The metering of one exchange: nothing until the gate is passed, then settled once."""
 
-    __slots__ = ("_exchange", "_head", "_ledger", "_reservation", "_send")
+    __slots__ = ("_exchange", "_head", "_ledger", "_send", "reservation")
 
     def __init__(self, exchange: Exchange, ledger: Ledger, send: Send) -> None:
         self._exchange = exchange
         self._ledger = ledger
         self._send = send
-        self._reservation: Reservation | None = None
+        self.reservation: Reservation | None = None
         self._head: Message | None = None
         exchange.gates.append(self._gate)
 
@@ -96,14 +98,21 @@ class _Metered:
         reservation = await self._ledger.reserve(self._exchange, target)
         self._exchange.pricing = reservation.cost
         await reservation.open()
-        self._reservation = reservation
+        self.reservation = reservation
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == START:
-            if self._may_wait(message):
-                self._head = message
-                return
-        elif self._exchange.ending or not message.get("more_body", False):
+    def send(self, message: Message) -> Awaitable[None]:
+        if message.get("more_body", False) and self._head is None and not self._exchange.ending:
+            return self._send(message)
+        return self._send_head(message) if message["type"] == START else self._send_last(message)
+
+    async def _send_head(self, head: Message) -> None:
+        if self._may_wait(head):
+            self._head = head
+        else:
+            await self._send(head)
+
+    async def _send_last(self, message: Message) -> None:
+        if self._exchange.ending or not message.get("more_body", False):
             self._exchange.ending = True
             await self.settle(message=message)
         head, self._head = self._head, None
@@ -113,13 +122,13 @@ class _Metered:
 
     def _may_wait(self, head: Message) -> bool:
         """Whether this is the head of a billed answer in one piece, which nobody records before its body comes."""
-        if self._reservation is None or self._exchange.recording is not None:
+        if self.reservation is None or self._exchange.recording is not None:
             return False
-        return any(name == b"content-length" for name, _ in head.get("headers", ()))
+        return b"content-length" in dict(head.get("headers", ()))
 
     async def settle(self, *, message: Message | None = None, fault: Fault | None = None) -> None:
         """End the reservation if it has not ended, as the exchange says that the call ended."""
-        reservation, self._reservation = self._reservation, None
+        reservation, self.reservation = self.reservation, None
         if reservation is None:
             return
         exchange = self._exchange

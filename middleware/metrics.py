@@ -7,6 +7,7 @@ chunk that passes costs nothing here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Target, Usage, exchange_of
@@ -16,11 +17,9 @@ MOST_MODELS = 500
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 USD_PER_NANO = 1e-9
-TOKEN_TYPES = tuple(
-    (kind, f"{kind}_tokens")
-    for kind in ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
-)
-"""The label of each class and its name in a usage."""
+TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
+TOKENS = attrgetter(*(f"{kind}_tokens" for kind in TOKEN_TYPES))
+"""The tokens of a usage, of each type in turn."""
 
 
 class Instruments:
@@ -71,8 +70,7 @@ class Instruments:
             self.overhead.observe(overhead, max(0.0, exchange.first_byte - exchange.upstream_seconds))
         if exchange.billed:
             cost[0] += exchange.billed * USD_PER_NANO
-        for kind, attribute in TOKEN_TYPES:
-            count = getattr(usage, attribute)
+        for kind, count in zip(TOKEN_TYPES, TOKENS(usage), strict=True):
             if count:
                 series.tokens(kind)[0] += count
 

@@ -6,8 +6,9 @@ and dashboards read, and in the IETF's (`RateLimit`, `RateLimit-Policy`).
 Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 """
 
-import math
 from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
 from typing import NamedTuple, Protocol
 
 from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send
@@ -68,11 +69,21 @@ class RateLimit:
 
 
 def _headers(limit: int, allowance: Allowance) -> RawHeaders:
-    remaining, reset = allowance.remaining, allowance.reset_after
+    stated, policy = _of_limit(limit)
+    _, remaining, reset, _ = allowance
+    return [
+        stated,
+        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
+        (b"x-ratelimit-reset-requests", b"%dms" % ceil(reset * 1000)),
+        policy,
+        (b"ratelimit", b'"rpm";r=%d;t=%d' % (remaining, ceil(reset))),
+    ]
+
+
+@lru_cache
+def _of_limit(limit: int) -> RawHeaders:
+    """The headers that are the same in every answer under this limit."""
     return [
         (b"x-ratelimit-limit-requests", b"%d" % limit),
-        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-        (b"x-ratelimit-reset-requests", b"%dms" % math.ceil(reset * 1000)),
         (b"ratelimit-policy", b'"rpm";q=%d;w=%d' % (limit, WINDOW)),
-        (b"ratelimit", b'"rpm";r=%d;t=%d' % (remaining, math.ceil(reset))),
     ]

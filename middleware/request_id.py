@@ -49,7 +49,8 @@ class RequestId:
                 await self.app(scope, receive, exchange.observe(send))
             finally:
                 try:
-                    await exchange.release()
+                    if exchange.resources:
+                        await exchange.release()
                 finally:
                     self.report(exchange, scope)
                     exchange.forget()

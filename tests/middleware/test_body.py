@@ -3,16 +3,17 @@
 import asyncio
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from middleware.asgi import Receive, Scope, Send
+from middleware.asgi import Message, Receive, Scope, Send
 from middleware.body import UNAMBIGUOUS, Body, parse_object
 from middleware.exchange import Exchange
 from middleware.faults import BodyTimeout, BodyTooLarge, ClientDisconnected, MalformedBody, UnsupportedEncoding
-from tests.middleware.driving import Peer, answering, drive
+from tests.middleware.driving import Peer, answering, drive, scope_of
 
 
 def layer(limit: int = 100, timeout: float = 5) -> Body:
@@ -73,6 +74,66 @@ async def test_a_body_that_does_not_arrive() -> None:
     with pytest.raises(BodyTimeout) as refused:
         await drive(layer(timeout=0.01), Peer())
     assert refused.value.headers == {"connection": "close"}
+
+
+async def test_the_rest_of_a_body_that_does_not_arrive() -> None:
+    """Nor may it stop in the middle; who reads it is told to stop."""
+    ends: list[str] = []
+
+    async def receive() -> Message:
+        if ends:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ends.append("cancelled")
+                raise
+        ends.append("first")
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    with pytest.raises(BodyTimeout):
+        await layer(timeout=0.01)(scope_of(), receive, Peer().send)
+    assert ends == ["first", "cancelled"]
+
+
+@pytest.mark.parametrize(("parts", "timers"), [((b'{"a":', b" 1}"), 0), ((), 1)], ids=["there", "awaited"])
+def test_a_body_that_is_there_takes_no_timer(parts: tuple[bytes, ...], timers: int) -> None:
+    """A timer costs more than to take what has come with the head."""
+    made = 0
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+            nonlocal made
+            made += 1
+            return super().call_at(when, *args, **options)
+
+    with asyncio.Runner(loop_factory=Loop) as runner, suppress(BodyTimeout):
+        runner.run(drive(layer(timeout=0.01), Peer(*parts)))
+    assert made == timers
+
+
+async def test_a_cancellation_while_the_body_is_awaited() -> None:
+    """A shutdown is no time-out."""
+    running = asyncio.create_task(drive(layer(), Peer()))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_failure_of_who_reads_passes() -> None:
+    """At once or later."""
+
+    async def broken() -> Message:
+        raise OSError
+
+    async def broken_later() -> Message:
+        await asyncio.sleep(0)
+        raise OSError
+
+    for receive in (broken, broken_later):
+        with pytest.raises(OSError):
+            await layer()(scope_of(), receive, Peer().send)
 
 
 async def test_the_timeout_is_the_bodys_alone() -> None:

@@ -1,11 +1,13 @@
 """What happens when the client leaves."""
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
 from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
-from middleware.disconnect import Disconnect
+from middleware.disconnect import NOTICED_AFTER, Disconnect
 from middleware.exchange import Exchange, Outcome, exchange_of
 from middleware.faults import ClientDisconnected
 from tests.middleware.driving import TARGET, Peer, answering, drive, messages, scope_of
@@ -176,6 +178,50 @@ async def test_the_watcher_ends_with_the_answer() -> None:
     await drive(Disconnect(answering(b"a")), Peer())
     await turns()
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("late", [0.0, 0.03], ids=["alone", "after another"])
+async def test_a_client_that_leaves_is_noticed_in_time(late: float) -> None:
+    """Whenever the request comes while others are watched."""
+    layer = Disconnect(waiting([]))
+    before = asyncio.create_task(drive(layer, Peer()))
+    await asyncio.sleep(late)
+    peer, began = Peer(), time.perf_counter()
+    peer.hang_up()
+    with pytest.raises(ClientDisconnected):
+        await drive(layer, peer)
+    assert time.perf_counter() - began < NOTICED_AFTER + 0.1
+    before.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await before
+
+
+def test_the_lookout_sleeps_where_nobody_is_watched() -> None:
+    """One timer for many requests, and none that goes on without them; another event loop has its own."""
+    made = 0
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+            nonlocal made
+            made += 1
+            return super().call_at(when, *args, **options)
+
+    async def many(layer: Disconnect) -> None:
+        await asyncio.gather(*(drive(layer, Peer()) for _ in range(10)))
+
+    layer = Disconnect(answering(b"a"))
+    for loops in (1, 2):
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(many(layer))
+        assert made == loops
+
+
+async def test_who_lasts_long_is_watched_once() -> None:
+    """The watch begins, and is not begun anew with every look at the others."""
+    peer = Peer()
+    running = asyncio.create_task(drive(Disconnect(waiting([], seconds=4 * NOTICED_AFTER)), peer))
+    await running
+    assert peer.asked == 1
 
 
 async def test_a_failure_passes() -> None:
