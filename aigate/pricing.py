@@ -9,13 +9,14 @@ Pure: no clock, no store. `aigate.stores.prices` loads the rules.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from middleware.exchange import Usage
 
 MILLION = 1_000_000
+MILLION_SQUARED = MILLION * MILLION
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 REMEMBERED = 4096
 """Models that a `PriceBook` remembers: a caller can invent names, so there must be a bound."""
@@ -110,27 +111,18 @@ class PriceRule:
 
     def cost(self, usage: Usage) -> int:
         """What the caller pays, in 1e-9 USD: tokens and request, marked up, rounded once, half-even."""
-        return _rounded(self._charge(usage) * (MILLION + self.markup_ppm), MILLION * MILLION)
-
-    def raw_cost(self, usage: Usage) -> int:
-        """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""
-        return _rounded(self._charge(usage), MILLION)
-
-    def valid(self, at: datetime) -> bool:
-        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
-
-    def _charge(self, usage: Usage) -> int:
         rates = self.rates
         for tier in self.tiers:
             if usage.input_tokens <= tier.above_input_tokens:
                 break
             rates = tier.rates
-        return rates.charge(usage) + self.request_nano * MILLION
+        charge = rates.charge(usage) + self.request_nano * MILLION
+        cost, rest = divmod(charge * (MILLION + self.markup_ppm), MILLION_SQUARED)
+        return cost + (2 * rest > MILLION_SQUARED or (2 * rest == MILLION_SQUARED and cost & 1))
 
-
-def _rounded(numerator: int, denominator: int) -> int:
-    quotient, rest = divmod(numerator, denominator)
-    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient & 1))
+    def raw_cost(self, usage: Usage) -> int:
+        """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""
+        return replace(self, markup_ppm=0).cost(usage)
 
 
 def is_glob(pattern: str) -> bool:
@@ -166,7 +158,7 @@ class PriceBook:
                 self._found.clear()
             rules = self._found[key] = tuple(self._matching(*key))
         for rule in rules:
-            if rule.valid(at):
+            if rule.valid_from <= at and (rule.valid_until is None or at < rule.valid_until):
                 return rule
         return None
 

@@ -75,7 +75,8 @@ class PostgresIdempotency:
         self._replica = replica
         self._overdue = overdue
         self._retention = retention
-        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim)
+        self._line = database.line()
+        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim, lanes=1)
 
     async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
         future = self._claims.submit(claim)
@@ -125,7 +126,7 @@ class PostgresIdempotency:
 
     async def _claim(self, claims: Sequence[Claim]) -> list[Answer | Running | Taken | Held]:
         await self._replica.ensure_lease()
-        async with self._database.connection() as connection:
+        async with self._line as connection:
             open_claims = list(claims)
             states: dict[str, Answer | Running | Taken | Held] = {}
             while open_claims:
