@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 from middleware.exchange import Usage
 
 MILLION = 1_000_000
-MILLION_SQUARED = MILLION * MILLION
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 REMEMBERED = 4096
 """Models that a `PriceBook` remembers: a caller can invent names, so there must be a bound."""
@@ -43,7 +42,8 @@ class Rates:
 
     def charge(self, usage: Usage) -> int:
         """The tokens of `usage` in 1e-15 USD, which is exact. Never negative, if no price is."""
-        taken_in, taken_out = max(usage.input_tokens, 0), max(usage.output_tokens, 0)
+        taken_in = usage.input_tokens if usage.input_tokens > 0 else 0
+        taken_out = usage.output_tokens if usage.output_tokens > 0 else 0
         charge = taken_in * self.input + taken_out * self.output
         read = write = reasoning = 0
         if usage.cache_read_tokens or usage.cache_write_tokens:
@@ -116,9 +116,11 @@ class PriceRule:
             if usage.input_tokens <= tier.above_input_tokens:
                 break
             rates = tier.rates
-        charge = rates.charge(usage) + self.request_nano * MILLION
-        cost, rest = divmod(charge * (MILLION + self.markup_ppm), MILLION_SQUARED)
-        return cost + (2 * rest > MILLION_SQUARED or (2 * rest == MILLION_SQUARED and cost & 1))
+        charge, unit = rates.charge(usage) + self.request_nano * MILLION, MILLION
+        if self.markup_ppm:
+            charge, unit = charge * (MILLION + self.markup_ppm), MILLION * MILLION
+        cost, rest = divmod(charge, unit)
+        return cost + (2 * rest > unit or (2 * rest == unit and cost & 1))
 
     def raw_cost(self, usage: Usage) -> int:
         """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""

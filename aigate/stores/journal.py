@@ -12,7 +12,7 @@ be planned while the table is empty, and go on reading all of it: measured at 24
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -113,28 +113,21 @@ LARGEST = 2**62
 Row: TypeAlias = dict[str, Any]
 Opening: TypeAlias = Row
 """The beginning of one call, by the names of its columns."""
+Closing: TypeAlias = tuple[Row, Answer | None]
+"""The end of one call, as `closing` makes it, and the answer to be stored for its idempotency key."""
 
 
-class Closing(NamedTuple):
-    """The end of one call; `usage` is `None` for a call on which nothing was spent. `billed` in 1e-9 USD."""
+def closing(opening: Opening, outcome: Outcome, usage: Usage | None, billed: int) -> Row:
+    """The end of a call by the names of its columns; `usage` is `None` for one on which nothing was spent.
 
-    request_id: str
-    organisation_id: int
-    outcome: Outcome
-    usage: Usage | None
-    billed: int = 0
-    key: str | None = None
-    answer: Answer | None = None
-
-    def row(self, answer: int | None) -> Row:
-        """`answer`: its number among those of the batch, from 1."""
-        row = _NOTHING.copy() if self.usage is None else _used(self.usage, self.billed)
-        row["request_id"] = self.request_id
-        row["organisation_id"] = self.organisation_id
-        row["idempotency_key"] = self.key
-        row["answer"] = answer
-        row["outcome"] = self.outcome
-        return row
+    `billed` in 1e-9 USD.
+    """
+    row = _NOTHING.copy() if usage is None else _used(usage, billed)
+    row["request_id"] = opening["request_id"]
+    row["organisation_id"] = opening["organisation_id"]
+    row["idempotency_key"] = opening["idempotency_key"]
+    row["outcome"] = outcome
+    return row
 
 
 def _used(usage: Usage, billed: int) -> Row:
@@ -193,8 +186,8 @@ class Journal:
         openings: list[Opening] = []
         closings = _Closings()
         for item in items:
-            if isinstance(item, Closing):
-                closings.add(item)
+            if isinstance(item, tuple):
+                closings.add(*item)
             else:
                 openings.append(item)
         if openings:
@@ -215,13 +208,13 @@ class _Closings:
     headers: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
-    def add(self, closing: Closing) -> None:
-        answer = closing.answer
+    def add(self, row: Row, answer: Answer | None) -> None:
         if answer is not None:
             self.statuses.append(answer.status)
             self.headers.append(pack_headers(answer.headers))
             self.bodies.append(answer.body)
-        self.rows.append(closing.row(None if answer is None else len(self.statuses)))
+            row["answer"] = len(self.statuses)
+        self.rows.append(row)
 
     def statement(self, openings: list[Opening], replica_id: UUID) -> tuple[Any, ...]:
         """The least that writes these closings and the openings beside them, with its parameters."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from aigate.estimate import expected_usage
-from aigate.stores.journal import LARGEST, Closing, Journal, Opening, may_be_written
+from aigate.stores.journal import LARGEST, Journal, Opening, Row, closing, may_be_written
 from aigate.stores.overdue import Overdue
 from aigate.stores.prices import Prices
 from middleware.exchange import Answer, Exchange, Outcome, Target, Usage
@@ -69,36 +69,35 @@ class PostgresLedger:
             future.add_done_callback(lambda done: self._keep_voiding(opening) if may_be_written(done) else None)
             raise
 
-    async def close_call(self, closing: Closing) -> None:
+    async def close_call(self, row: Row, answer: Answer | None) -> None:
         """Return once the closing is durable, or is being written again and again in the background."""
-        future = self._journal.submit(closing)
+        future = self._journal.submit((row, answer))
         try:
             await future
         except Exception as error:  # whatever it is, the bill must not be lost
-            logger.error("call {} cannot be settled yet: {!r}", closing.request_id, error.__cause__ or error)
-            self._keep_closing(closing)
+            logger.error("call {} cannot be settled yet: {!r}", row["request_id"], error.__cause__ or error)
+            self._keep_closing(row, answer)
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: None if _succeeded(done) else self._keep_closing(closing))
+            future.add_done_callback(lambda done: None if _succeeded(done) else self._keep_closing(row, answer))
             raise
 
     async def stop(self) -> None:
         """Return once everything that was submitted has been written once, or handed over to `overdue`."""
         await self._journal.flush()
 
-    def _keep_closing(self, closing: Closing) -> None:
+    def _keep_closing(self, row: Row, answer: Answer | None) -> None:
         self._overdue.keep_trying(
-            f"the settlement of call {closing.request_id}", lambda: self._journal.submit(closing)
+            f"the settlement of call {row['request_id']}", lambda: self._journal.submit((row, answer))
         )
 
     def _keep_voiding(self, opening: Opening) -> None:
         """Close a call whose opening is unsure. Its row is written here if it is missing: it may still arrive."""
-        void = _closing(opening, Outcome.INTERRUPTED)
 
         async def write() -> None:
             await self._journal.open_if_missing(opening)
-            await self._journal.submit(void)
+            await self._journal.submit((closing(opening, Outcome.INTERRUPTED, None, 0), None))
 
-        self._overdue.keep_trying(f"the end of call {void.request_id}", write)
+        self._overdue.keep_trying(f"the end of call {opening['request_id']}", write)
 
 
 class CallReservation:
@@ -119,18 +118,10 @@ class CallReservation:
         return self._ledger.open_call(self._opening)
 
     def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> Coroutine[Any, Any, None]:
-        return self._ledger.close_call(_closing(self._opening, outcome, usage, billed, answer))
+        return self._ledger.close_call(closing(self._opening, outcome, usage, billed), answer)
 
     def void(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
-        return self._ledger.close_call(_closing(self._opening, outcome))
-
-
-def _closing(
-    opening: Opening, outcome: Outcome, usage: Usage | None = None, billed: int = 0, answer: Answer | None = None
-) -> Closing:
-    return Closing(
-        opening["request_id"], opening["organisation_id"], outcome, usage, billed, opening["idempotency_key"], answer
-    )
+        return self._ledger.close_call(closing(self._opening, outcome, None, 0), None)
 
 
 def _succeeded(future: "asyncio.Future[None]") -> bool:
