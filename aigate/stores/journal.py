@@ -180,7 +180,7 @@ class Journal:
     async def open_if_missing(self, opening: Opening) -> None:
         """Write one opening that may have been written before. Raises `StoreUnavailable`."""
         async with self._database.connection() as connection:
-            await connection.execute(OPEN_IF_MISSING, _json([opening]), self._replica.id)
+            await connection.execute(OPEN_IF_MISSING, to_json([opening]), self._replica.id)
 
     async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
         openings: list[Opening] = []
@@ -219,16 +219,17 @@ class _Closings:
     def statement(self, openings: list[Opening], replica_id: UUID) -> tuple[Any, ...]:
         """The least that writes these closings and the openings beside them, with its parameters."""
         if not self.rows:
-            return OPEN, _json(openings), replica_id
-        closing = _json(self.rows), replica_id
+            return OPEN, to_json(openings), replica_id
+        closing = to_json(self.rows), replica_id
         if self.bodies:
-            return WRITE, *closing, _json(openings), self.statuses, self.headers, self.bodies
+            return WRITE, *closing, to_json(openings), self.statuses, self.headers, self.bodies
         if openings:
-            return OPEN_AND_CLOSE, *closing, _json(openings)
+            return OPEN_AND_CLOSE, *closing, to_json(openings)
         return CLOSE, *closing
 
 
-def _json(rows: list[Row]) -> str:
+def to_json(rows: object) -> str:
+    """Rows as a parameter: measured cheaper than an array for each of their columns."""
     return orjson.dumps(rows).decode()
 
 
