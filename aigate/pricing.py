@@ -9,7 +9,7 @@ Pure: no clock, no store. `aigate.stores.prices` loads the rules.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -42,7 +42,8 @@ class Rates:
 
     def charge(self, usage: Usage) -> int:
         """The tokens of `usage` in 1e-15 USD, which is exact. Never negative, if no price is."""
-        taken_in, taken_out = max(usage.input_tokens, 0), max(usage.output_tokens, 0)
+        taken_in = usage.input_tokens if usage.input_tokens > 0 else 0
+        taken_out = usage.output_tokens if usage.output_tokens > 0 else 0
         charge = taken_in * self.input + taken_out * self.output
         read = write = reasoning = 0
         if usage.cache_read_tokens or usage.cache_write_tokens:
@@ -110,27 +111,20 @@ class PriceRule:
 
     def cost(self, usage: Usage) -> int:
         """What the caller pays, in 1e-9 USD: tokens and request, marked up, rounded once, half-even."""
-        return _rounded(self._charge(usage) * (MILLION + self.markup_ppm), MILLION * MILLION)
-
-    def raw_cost(self, usage: Usage) -> int:
-        """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""
-        return _rounded(self._charge(usage), MILLION)
-
-    def valid(self, at: datetime) -> bool:
-        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
-
-    def _charge(self, usage: Usage) -> int:
         rates = self.rates
         for tier in self.tiers:
             if usage.input_tokens <= tier.above_input_tokens:
                 break
             rates = tier.rates
-        return rates.charge(usage) + self.request_nano * MILLION
+        charge, unit = rates.charge(usage) + self.request_nano * MILLION, MILLION
+        if self.markup_ppm:
+            charge, unit = charge * (MILLION + self.markup_ppm), MILLION * MILLION
+        cost, rest = divmod(charge, unit)
+        return cost + (2 * rest > unit or (2 * rest == unit and cost & 1))
 
-
-def _rounded(numerator: int, denominator: int) -> int:
-    quotient, rest = divmod(numerator, denominator)
-    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient & 1))
+    def raw_cost(self, usage: Usage) -> int:
+        """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""
+        return replace(self, markup_ppm=0).cost(usage)
 
 
 def is_glob(pattern: str) -> bool:
@@ -166,7 +160,7 @@ class PriceBook:
                 self._found.clear()
             rules = self._found[key] = tuple(self._matching(*key))
         for rule in rules:
-            if rule.valid(at):
+            if rule.valid_from <= at and (rule.valid_until is None or at < rule.valid_until):
                 return rule
         return None
 

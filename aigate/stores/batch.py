@@ -8,9 +8,8 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from middleware.faults import StoreUnavailable
 
@@ -47,16 +46,19 @@ class Batch(Generic[Item, Result]):
     ) -> None:
         self._write = write
         self._size = size
-        self._lanes = lanes
-        self._waiting: deque[tuple[Item, Written[Result]]] = deque()
+        self._free = lanes
+        self._items: list[Item] = []
+        self._futures: list[Written[Result]] = []
         self._running: set[asyncio.Task[None]] = set()
 
     def submit(self, item: Item) -> Written[Result]:
         """The future result of writing `item`, which cannot be taken back."""
         future: Written[Result] = Written()
-        self._waiting.append((item, future))
-        if len(self._running) < self._lanes:
-            task = asyncio.create_task(self._drain())
+        self._items.append(item)
+        self._futures.append(future)
+        if self._free:
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._drain())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return future
@@ -67,47 +69,45 @@ class Batch(Generic[Item, Result]):
             await asyncio.wait(self._running)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            count = min(self._size, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(count)]
-            try:
-                await self._write_one(batch)
-            except asyncio.CancelledError:  # the loop ends, and would wait for ever for who waits here
-                _tell([*batch, *self._waiting], StoreUnavailable("The gateway stops.", unsure=True))
-                self._waiting.clear()
-                raise
-        # Here and not in a callback: what a waiter submits next needs the lane.
-        self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-
-    async def _write_one(self, batch: list[tuple[Item, Written[Result]]]) -> None:
+        futures: list[Written[Result]] = []
         try:
-            results = await self._write([item for item, _ in batch])
-            answered = list(zip(batch, results, strict=True))
-        except Exception as error:
-            if len(batch) == 1 or isinstance(error, StoreUnavailable):
-                _tell(batch, error)
-            else:
-                await self._write_each(batch)
-            return
-        for (_, future), result in answered:
-            future.set_result(result)
+            while self._items:
+                items, futures = self._items[: self._size], self._futures[: self._size]
+                del self._items[: self._size], self._futures[: self._size]
+                try:
+                    answered = list(zip(futures, await self._write(items), strict=True))
+                except Exception as error:
+                    await self._write_each(items, futures, error)
+                else:
+                    for future, result in answered:
+                        future.set_result(result)
+        except asyncio.CancelledError:  # the loop ends, and would wait for ever for who waits here
+            _tell([*futures, *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
+            self._items.clear()
+            self._futures.clear()
+            raise
+        finally:
+            self._free += 1
 
-    async def _write_each(self, batch: list[tuple[Item, Written[Result]]]) -> None:
+    async def _write_each(self, items: Sequence[Item], futures: Sequence[Written[Result]], error: Exception) -> None:
         """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""
-        for number, (item, future) in enumerate(batch):
+        if len(items) == 1 or isinstance(error, StoreUnavailable):
+            _tell(futures, error)
+            return
+        for number, (item, future) in enumerate(zip(items, futures, strict=True)):
             try:
                 (result,) = await self._write([item])
-            except StoreUnavailable as error:
-                _tell(batch[number:], error)
+            except StoreUnavailable as away:
+                _tell(futures[number:], away)
                 return
-            except Exception as error:
-                _tell([(item, future)], error)
+            except Exception as its_own:
+                _tell([future], its_own)
             else:
                 future.set_result(result)
 
 
-def _tell(batch: Iterable[tuple[object, Written[Result]]], error: Exception) -> None:
-    for _, future in batch:
+def _tell(futures: Iterable[Written[Result]], error: Exception) -> None:
+    for future in futures:
         if not future.done():
             future.set_exception(error)
             future.exception()  # marks it as seen: its waiter may have gone

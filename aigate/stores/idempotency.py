@@ -14,7 +14,7 @@ from loguru import logger
 
 from aigate.stores.batch import Batch
 from aigate.stores.database import Database
-from aigate.stores.journal import may_be_written, unpack_headers
+from aigate.stores.journal import may_be_written, to_json, unpack_headers
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.claims import Claim, Held, Running, Taken
@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
 CLAIM = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
-select c.organisation_id, c.key, c.fingerprint, c.request_id, $5, now() + c.keep * interval '1 second'
-from unnest($1::bigint[], $2::text[], $3::bytea[], $4::uuid[], $6::float8[])
-    c (organisation_id, key, fingerprint, request_id, keep)
+select c.organisation_id, c.key, c.fingerprint, c.request_id, $2, now() + c.keep * interval '1 second'
+from json_to_recordset($1) c (organisation_id bigint, key text, fingerprint bytea, request_id uuid, keep float8)
 order by 1, 2
 on conflict (organisation_id, key) do update
 set fingerprint = excluded.fingerprint, request_id = excluded.request_id, replica_id = excluded.replica_id,
     expires_at = excluded.expires_at, claimed_at = now(), state = 'running', status = null, headers = null,
     body = null, finished_at = null
-where (k.state = 'finished' and (k.expires_at <= now() or k.key = any($7::text[])))
+where (k.state = 'finished' and (k.expires_at <= now() or k.key in (select json_array_elements_text($3))))
     or (k.state = 'running' and k.fingerprint = excluded.fingerprint and k.request_id <> excluded.request_id
         and not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
 returning request_id
@@ -75,7 +74,8 @@ class PostgresIdempotency:
         self._replica = replica
         self._overdue = overdue
         self._retention = retention
-        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim)
+        self._line = database.line()
+        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim, lanes=1)
 
     async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
         future = self._claims.submit(claim)
@@ -125,7 +125,7 @@ class PostgresIdempotency:
 
     async def _claim(self, claims: Sequence[Claim]) -> list[Answer | Running | Taken | Held]:
         await self._replica.ensure_lease()
-        async with self._database.connection() as connection:
+        async with self._line as connection:
             open_claims = list(claims)
             states: dict[str, Answer | Running | Taken | Held] = {}
             while open_claims:
@@ -139,16 +139,18 @@ class PostgresIdempotency:
         return [states[claim.request_id] for claim in claims]
 
     async def _try(self, connection: "Connection", claims: Sequence[Claim]) -> set[str]:
-        rows = await connection.fetch(
-            CLAIM,
-            [claim.org_id for claim in claims],
-            [claim.key for claim in claims],
-            [claim.fingerprint for claim in claims],
-            [claim.request_id for claim in claims],
-            self._replica.id,
-            [self._retention if claim.keep is None else claim.keep for claim in claims],
-            [claim.key for claim in claims if claim.fresh],
-        )
+        asked = [
+            {
+                "organisation_id": claim.org_id,
+                "key": claim.key,
+                "fingerprint": f"\\x{claim.fingerprint.hex()}",
+                "request_id": claim.request_id,
+                "keep": self._retention if claim.keep is None else claim.keep,
+            }
+            for claim in claims
+        ]
+        fresh = [claim.key for claim in claims if claim.fresh]
+        rows = await connection.fetch(CLAIM, to_json(asked), self._replica.id, to_json(fresh))
         return {row["request_id"].hex for row in rows}
 
 

@@ -10,9 +10,10 @@ be planned while the table is empty, and go on reading all of it: measured at 24
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+from uuid import UUID
 
 import orjson
 from loguru import logger
@@ -81,12 +82,16 @@ returning request_id
 """  # noqa: S608
 
 
+_OPENED = f"opened as ({_opening('$3')}),"
+
 OPEN = _opening("$1")
 OPEN_IF_MISSING = f"{OPEN} on conflict (request_id, attempt) do nothing"
 CLOSE = _closing()
 """What a single call needs in the end: half the work of `WRITE`."""
+OPEN_AND_CLOSE = _closing(_OPENED)
+"""As `WRITE`, where there are no answers to be stored."""
 WRITE = _closing(
-    f"""opened as ({_opening("$3")}), answers as (
+    f"""{_OPENED} answers as (
     select s.organisation_id, s.idempotency_key as key, s.request_id, a.status, a.headers, a.body
     from unnest($4::smallint[], $5::bytea[], $6::bytea[]) with ordinality a (status, headers, body, answer)
     join asked s using (answer)
@@ -106,41 +111,27 @@ LARGEST = 2**62
 """What is written of a number that a provider made up: the largest that fits the column."""
 
 Row: TypeAlias = dict[str, Any]
+Opening: TypeAlias = Row
+"""The beginning of one call, by the names of its columns."""
+Closing: TypeAlias = tuple[Row, Answer | None]
+"""The end of one call, as `closing` makes it, and the answer to be stored for its idempotency key."""
 
 
-class Opening(NamedTuple):
-    """The beginning of one call; `row` by the names of its columns."""
+def closing(opening: Opening, outcome: Outcome, usage: Usage | None, billed: int) -> Row:
+    """The end of a call by the names of its columns; `usage` is `None` for one on which nothing was spent.
 
-    row: Row
-
-
-class Closing(NamedTuple):
-    """The end of one call; `usage` is `None` for a call on which nothing was spent. `billed` in 1e-9 USD."""
-
-    request_id: str
-    organisation_id: int
-    outcome: Outcome
-    usage: Usage | None
-    billed: int = 0
-    key: str | None = None
-    answer: Answer | None = None
-
-    def row(self, answer: int | None) -> Row:
-        """`answer`: its number among those of the batch, from 1."""
-        row: Row = {
-            "request_id": self.request_id,
-            "organisation_id": self.organisation_id,
-            "idempotency_key": self.key,
-            "answer": answer,
-            "outcome": self.outcome,
-        }
-        return row | (_NOTHING if self.usage is None else _numbers(self.usage, self.billed))
+    `billed` in 1e-9 USD.
+    """
+    row = _NOTHING.copy() if usage is None else _used(usage, billed)
+    row["request_id"] = opening["request_id"]
+    row["organisation_id"] = opening["organisation_id"]
+    row["idempotency_key"] = opening["idempotency_key"]
+    row["outcome"] = outcome
+    return row
 
 
-def _numbers(usage: Usage, billed: int) -> Row:
+def _used(usage: Usage, billed: int) -> Row:
     row: Row = {
-        "state": "settled",
-        "usage_source": usage.source,
         "input_tokens": usage.input_tokens,
         "cache_read_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
@@ -148,12 +139,14 @@ def _numbers(usage: Usage, billed: int) -> Row:
         "reasoning_tokens": usage.reasoning_tokens,
         "audio_tokens": usage.audio_tokens,
         "image_tokens": usage.image_tokens,
-        "provider_cost_nano": usage.provider_cost,
         "billed_cost_nano": billed,
     }
-    for name, value in row.items():
-        if isinstance(value, int) and value > LARGEST:
-            row[name] = LARGEST
+    if usage.provider_cost is not None:
+        row["provider_cost_nano"] = usage.provider_cost
+    if max(row.values()) > LARGEST:
+        row = {name: min(number, LARGEST) for name, number in row.items()}
+    row["state"] = "settled"
+    row["usage_source"] = usage.source
     return row
 
 
@@ -167,7 +160,6 @@ _NOTHING: Row = {
     "reasoning_tokens": 0,
     "audio_tokens": 0,
     "image_tokens": 0,
-    "provider_cost_nano": None,
     "billed_cost_nano": 0,
 }
 
@@ -179,39 +171,29 @@ class Journal:
         self._database = database
         self._replica = replica
         self._line = database.line()
-        self._batch: Batch[Opening | Closing, None] = Batch(self._write, lanes=1)
-
-    def submit(self, item: Opening | Closing) -> "asyncio.Future[None]":
+        batch: Batch[Opening | Closing, None] = Batch(self._write, lanes=1)
+        self.submit: Callable[[Opening | Closing], asyncio.Future[None]] = batch.submit
         """Fails with `StoreUnavailable`, and then may or may not be written (`may_be_written`)."""
-        return self._batch.submit(item)
+        self.flush: Callable[[], Awaitable[None]] = batch.flush
+        """Returns once everything that was submitted has been written, or has failed."""
 
     async def open_if_missing(self, opening: Opening) -> None:
         """Write one opening that may have been written before. Raises `StoreUnavailable`."""
         async with self._database.connection() as connection:
-            await connection.execute(OPEN_IF_MISSING, _json([opening.row]), self._replica.id)
-
-    async def flush(self) -> None:
-        """Return once everything that was submitted has been written, or has failed."""
-        await self._batch.flush()
+            await connection.execute(OPEN_IF_MISSING, to_json([opening]), self._replica.id)
 
     async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
-        openings = [item.row for item in items if isinstance(item, Opening)]
+        openings: list[Opening] = []
         closings = _Closings()
         for item in items:
-            if isinstance(item, Closing):
-                closings.add(item)
+            if isinstance(item, tuple):
+                closings.add(*item)
+            else:
+                openings.append(item)
         if openings:
             await self._replica.ensure_lease()
         async with self._line as connection:
-            if not closings.rows:
-                await connection.execute(OPEN, _json(openings), self._replica.id)
-                return [None] * len(items)
-            closing = (_json(closings.rows), self._replica.id)
-            if openings or closings.bodies:
-                answers = (closings.statuses, closings.headers, closings.bodies)
-                late = await connection.fetch(WRITE, *closing, _json(openings), *answers)
-            else:
-                late = await connection.fetch(CLOSE, *closing)
+            late = await connection.fetch(*closings.statement(openings, self._replica.id))
         for row in late:
             logger.warning("call {} was settled after the sweep: it is adjusted", row["request_id"].hex)
         return [None] * len(items)
@@ -226,16 +208,28 @@ class _Closings:
     headers: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
-    def add(self, closing: Closing) -> None:
-        answer = closing.answer
+    def add(self, row: Row, answer: Answer | None) -> None:
         if answer is not None:
             self.statuses.append(answer.status)
             self.headers.append(pack_headers(answer.headers))
             self.bodies.append(answer.body)
-        self.rows.append(closing.row(None if answer is None else len(self.statuses)))
+            row["answer"] = len(self.statuses)
+        self.rows.append(row)
+
+    def statement(self, openings: list[Opening], replica_id: UUID) -> tuple[Any, ...]:
+        """The least that writes these closings and the openings beside them, with its parameters."""
+        if not self.rows:
+            return OPEN, to_json(openings), replica_id
+        closing = to_json(self.rows), replica_id
+        if self.bodies:
+            return WRITE, *closing, to_json(openings), self.statuses, self.headers, self.bodies
+        if openings:
+            return OPEN_AND_CLOSE, *closing, to_json(openings)
+        return CLOSE, *closing
 
 
-def _json(rows: list[Row]) -> str:
+def to_json(rows: object) -> str:
+    """Rows as a parameter: measured cheaper than an array for each of their columns."""
     return orjson.dumps(rows).decode()
 
 

@@ -6,12 +6,13 @@ becomes an adjustment (`journal`).
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from aigate.estimate import expected_usage
-from aigate.stores.journal import LARGEST, Closing, Journal, Opening, may_be_written
+from aigate.stores.journal import LARGEST, Journal, Opening, Row, closing, may_be_written
 from aigate.stores.overdue import Overdue
 from aigate.stores.prices import Prices
 from middleware.exchange import Answer, Exchange, Outcome, Target, Usage
@@ -42,63 +43,61 @@ class PostgresLedger:
                 param="model",
             )
         key = exchange.recording.key if exchange.recording is not None else None
-        opening = Opening(
-            {
-                "request_id": exchange.id,
-                "organisation_id": caller.org_id,
-                "api_key_id": caller.key_id,
-                "idempotency_key": key,
-                "provider": target.provider,
-                "model": target.model,
-                "stream": target.stream,
-                "on_disconnect": "drain" if target.drain else "cancel",
-                "price_rule_id": None if rule is None else rule.id,
-                "estimated_cost_nano": 0 if rule is None else min(rule.cost(expected_usage(exchange)), LARGEST),
-            }
-        )
+        opening = {
+            "request_id": exchange.id,
+            "organisation_id": caller.org_id,
+            "api_key_id": caller.key_id,
+            "idempotency_key": key,
+            "provider": target.provider,
+            "model": target.model,
+            "stream": target.stream,
+            "on_disconnect": "drain" if target.drain else "cancel",
+            "price_rule_id": None if rule is None else rule.id,
+            "estimated_cost_nano": 0 if rule is None else min(rule.cost(expected_usage(exchange)), LARGEST),
+        }
         return CallReservation(self, opening, rule)
 
-    async def open_call(self, opening: Opening, void: Closing) -> None:
+    async def open_call(self, opening: Opening) -> None:
         """Return once the call is durable. Raises `StoreUnavailable`.
 
-        Whoever is not told so does not go on; if the row was written all the same, it is closed by `void`.
+        Whoever is not told so does not go on; if the row was written all the same, it is closed as void.
         """
         future = self._journal.submit(opening)
         try:
             await future
         except BaseException:
-            future.add_done_callback(lambda done: self._keep_voiding(opening, void) if may_be_written(done) else None)
+            future.add_done_callback(lambda done: self._keep_voiding(opening) if may_be_written(done) else None)
             raise
 
-    async def close_call(self, closing: Closing) -> None:
+    async def close_call(self, row: Row, answer: Answer | None) -> None:
         """Return once the closing is durable, or is being written again and again in the background."""
-        future = self._journal.submit(closing)
+        future = self._journal.submit((row, answer))
         try:
             await future
         except Exception as error:  # whatever it is, the bill must not be lost
-            logger.error("call {} cannot be settled yet: {!r}", closing.request_id, error.__cause__ or error)
-            self._keep_closing(closing)
+            logger.error("call {} cannot be settled yet: {!r}", row["request_id"], error.__cause__ or error)
+            self._keep_closing(row, answer)
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: None if _succeeded(done) else self._keep_closing(closing))
+            future.add_done_callback(lambda done: None if _succeeded(done) else self._keep_closing(row, answer))
             raise
 
     async def stop(self) -> None:
         """Return once everything that was submitted has been written once, or handed over to `overdue`."""
         await self._journal.flush()
 
-    def _keep_closing(self, closing: Closing) -> None:
+    def _keep_closing(self, row: Row, answer: Answer | None) -> None:
         self._overdue.keep_trying(
-            f"the settlement of call {closing.request_id}", lambda: self._journal.submit(closing)
+            f"the settlement of call {row['request_id']}", lambda: self._journal.submit((row, answer))
         )
 
-    def _keep_voiding(self, opening: Opening, void: Closing) -> None:
+    def _keep_voiding(self, opening: Opening) -> None:
         """Close a call whose opening is unsure. Its row is written here if it is missing: it may still arrive."""
 
         async def write() -> None:
             await self._journal.open_if_missing(opening)
-            await self._journal.submit(void)
+            await self._journal.submit((closing(opening, Outcome.INTERRUPTED, None, 0), None))
 
-        self._overdue.keep_trying(f"the end of call {void.request_id}", write)
+        self._overdue.keep_trying(f"the end of call {opening['request_id']}", write)
 
 
 class CallReservation:
@@ -115,22 +114,14 @@ class CallReservation:
         """Nothing, also no price of a request, while nothing is known to have been used."""
         return 0 if self._rule is None or usage.source == "none" else self._rule.cost(usage)
 
-    async def open(self) -> None:
-        await self._ledger.open_call(self._opening, self._closing(Outcome.INTERRUPTED))
+    def open(self) -> Coroutine[Any, Any, None]:
+        return self._ledger.open_call(self._opening)
 
-    async def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> None:
-        await self._ledger.close_call(self._closing(outcome, usage, billed, answer))
+    def settle(self, outcome: Outcome, usage: Usage, billed: int, answer: Answer | None) -> Coroutine[Any, Any, None]:
+        return self._ledger.close_call(closing(self._opening, outcome, usage, billed), answer)
 
-    async def void(self, outcome: Outcome) -> None:
-        await self._ledger.close_call(self._closing(outcome))
-
-    def _closing(
-        self, outcome: Outcome, usage: Usage | None = None, billed: int = 0, answer: Answer | None = None
-    ) -> Closing:
-        row = self._opening.row
-        return Closing(
-            row["request_id"], row["organisation_id"], outcome, usage, billed, row["idempotency_key"], answer
-        )
+    def void(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
+        return self._ledger.close_call(closing(self._opening, outcome, None, 0), None)
 
 
 def _succeeded(future: "asyncio.Future[None]") -> bool:

@@ -2,7 +2,8 @@
 
 A rate is a token bucket of one minute's requests, refilled evenly, kept as one number a key: the time at which the
 bucket would be full again (GCRA, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). All
-that ask in one turn of the event loop share one script call, on Redis' own clock.
+that ask in one turn of the event loop share one script call, on Redis' own clock, and those that ask for one key one
+entry in it.
 
 A breaker guards the way: the first failure or time-out switches to the local buckets at once, and Redis is asked
 again a second later. Limits are then per replica, which the log says; nobody waits and nothing fails.
@@ -13,9 +14,10 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis
 from loguru import logger
 from redis.asyncio.connection import AbstractConnection as Connection
@@ -34,20 +36,19 @@ local now = clock[1] * 1000000 + clock[2]
 local window = tonumber(ARGV[1])
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local interval = window / tonumber(ARGV[i + 1])
-  local full = math.max(tonumber(redis.call('GET', key) or 0), now) + interval
-  if full - now > window + 1 then
-    answers[i] = {0, full - interval - now, full - window - now}
-  else
+  local interval = window / tonumber(ARGV[2 * i])
+  local full = math.max(tonumber(redis.call('GET', key) or 0), now)
+  local left = math.max(0, math.floor((now + window + 1 - full) / interval))
+  local taken = math.min(left, tonumber(ARGV[2 * i + 1]))
+  if taken > 0 then
+    full = full + taken * interval
     redis.call('SET', key, string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
-    answers[i] = {1, full - now, 0}
   end
-  answers[i][2] = math.ceil(answers[i][2])
-  answers[i][3] = math.ceil(answers[i][3])
+  answers[i] = {taken, math.ceil(full - now)}
 end
 return answers
 """
-
+"""Takes what is asked of each key, or what there is: answers how many, and microseconds until it is full again."""
 
 TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
 """The name by which Redis knows a script that it has seen."""
@@ -66,12 +67,13 @@ class LocalLimiter:
         now, interval = time.monotonic(), WINDOW / limit
         full = max(self._full.get(name, 0.0), now) + interval
         if full - now > WINDOW + 1e-6:
-            return _allowance(limit, False, full - interval - now, full - WINDOW - now)
+            full_in = full - interval - now
+            return Allowance(False, _remaining(limit, full_in), full_in, full - WINDOW - now)
         self._full[name] = full
         self._full.move_to_end(name)
         if len(self._full) > MOST_LOCAL:
             self._full.popitem(last=False)
-        return _allowance(limit, True, full - now, 0.0)
+        return Allowance(True, _remaining(limit, full - now), full - now)
 
 
 class RedisLimiter:
@@ -107,33 +109,39 @@ class RedisLimiter:
         await self._client.aclose()
 
     async def _take(self, asked: Sequence[tuple[str, int]]) -> list[Allowance]:
+        counts: dict[tuple[str, int], int] = {}
+        for each in asked:
+            counts[each] = counts.get(each, 0) + 1
+        keys, numbers = [KEY + name for name, _ in counts], [WINDOW * 1_000_000]
+        for (_, limit), count in counts.items():
+            numbers += limit, count
         try:
             async with asyncio.timeout(self._timeout):
-                rows = await self._run(
-                    len(asked), *(KEY + name for name, _ in asked), WINDOW * 1_000_000, *(limit for _, limit in asked)
-                )
+                rows = await self._run((len(keys), *keys, *numbers))
         except (RedisError, OSError, TimeoutError) as error:
             await self._hang_up()
             self._break(error)
             return [self._local.take_now(name, limit) for name, limit in asked]
-        self._mend()
-        return [
-            _allowance(limit, bool(allowed), full_in / 1e6, retry_in / 1e6)
-            for (_, limit), (allowed, full_in, retry_in) in zip(asked, rows, strict=True)
-        ]
+        if self._broken_until:
+            self._mend()
+        shares = {
+            each: _allowances(each[1], taken, full_in / 1e6)
+            for each, (taken, full_in) in zip(counts, rows, strict=True)
+        }
+        return [next(shares[each]) for each in asked]
 
-    async def _run(self, *arguments: str | int) -> Any:
+    async def _run(self, arguments: tuple[str | int, ...]) -> Any:
         """Run the script, once more if the connection that was kept is none: Redis, too, closes what is idle."""
         kept = self._line is not None
         try:
-            return await self._asked(*arguments)
+            return await self._asked(arguments)
         except (redis.ConnectionError, OSError):
             if not kept:
                 raise
         await self._hang_up()
-        return await self._asked(*arguments)
+        return await self._asked(arguments)
 
-    async def _asked(self, *arguments: str | int) -> Any:
+    async def _asked(self, arguments: tuple[str | int, ...]) -> Any:
         """Run the script, on a connection that is kept: the client's way to one costs more than the script."""
         line = self._line
         if line is None:
@@ -141,9 +149,11 @@ class RedisLimiter:
             line.socket_timeout = None  # the time of the whole is kept by who asks
             await line.connect()
         try:
-            return await _said(line, "EVALSHA", TAKE_SHA, *arguments)
+            await line.send_packed_command(_packed("EVALSHA", TAKE_SHA, *arguments), check_health=False)
+            return await line.read_response()
         except NoScriptError:  # Redis was started anew
-            return await _said(line, "EVAL", TAKE, *arguments)
+            await line.send_packed_command(_packed("EVAL", TAKE, *arguments), check_health=False)
+            return await line.read_response()
 
     async def _hang_up(self) -> None:
         """An answer that was not read must not be taken for the next one's."""
@@ -157,16 +167,24 @@ class RedisLimiter:
         self._broken_until = time.monotonic() + BREAK_SECONDS
 
     def _mend(self) -> None:
-        if self.degraded:
-            logger.info("redis answers again, rate limits hold over all replicas")
+        logger.info("redis answers again, rate limits hold over all replicas")
         self._broken_until = 0.0
 
 
-async def _said(line: Connection, *command: str | int) -> Any:
-    await line.send_packed_command(line.pack_command(*command), check_health=False)
-    return await line.read_response()
+def _packed(*command: str | int) -> bytes:
+    """As the client packs it, without its frames for each argument."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: of one word
+    return packed
 
 
-def _allowance(limit: int, allowed: bool, full_in: float, retry_in: float) -> Allowance:
-    remaining = max(0, math.floor((WINDOW - full_in) * limit / WINDOW + 1e-6))
-    return Allowance(allowed, remaining, full_in, retry_in)
+def _allowances(limit: int, taken: int, full_in: float) -> Iterator[Allowance]:
+    """Of those that asked at once, the first `taken` are let in; `full_in` is how it stands after them."""
+    remaining, interval = _remaining(limit, full_in), WINDOW / limit
+    for later in reversed(range(taken)):
+        yield Allowance(True, remaining + later, full_in - later * interval)
+    while True:
+        yield Allowance(False, remaining, full_in, full_in + interval - WINDOW)
+
+
+def _remaining(limit: int, full_in: float) -> int:
+    return max(0, math.floor((WINDOW - full_in) * limit / WINDOW + 1e-6))

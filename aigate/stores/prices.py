@@ -11,13 +11,13 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
 
-from aigate.pricing import ALWAYS, PriceBook, PriceRule, Rates, Tier
+from aigate.pricing import PriceBook, PriceRule, Rates, Tier
 from aigate.stores.database import Database
 from middleware.faults import StoreUnavailable
 
@@ -96,7 +96,8 @@ class Prices:
         self._kept = kept
         self._book: PriceBook | None = None
         self._state: tuple[int, int] | None = None
-        self._zero = (ALWAYS, 0.0)
+        self._ahead = 0.0
+        """Seconds by which the database's clock is ahead of our monotonic one, which carries its time on."""
         self._asked = 0.0
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -117,7 +118,8 @@ class Prices:
         """The rule in force now for a call of this organisation. Raises `StoreUnavailable` before the first load."""
         if self._book is None:
             raise StoreUnavailable("The gateway has not read its prices yet; nothing was called.")
-        return self._book.find(organisation_id, provider, model, self._now())
+        now = datetime.fromtimestamp(self._ahead + time.monotonic(), UTC)
+        return self._book.find(organisation_id, provider, model, now)
 
     def priced(self, provider: str, model: str) -> bool:
         """Whether there is a rule for exactly this model; false before the first load."""
@@ -128,11 +130,6 @@ class Prices:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
 
-    def _now(self) -> datetime:
-        """The database's time, carried on by our monotonic clock since it was asked."""
-        at, monotonic = self._zero
-        return at + timedelta(seconds=time.monotonic() - monotonic)
-
     async def _refresh(self) -> None:
         self._asked = time.monotonic()
         async with (
@@ -141,13 +138,13 @@ class Prices:
         ):
             state = await connection.fetchrow(STATE)
             assert state is not None  # noqa: S101 - an aggregate has one row
-            zero = (state["at"], time.monotonic())
+            ahead = state["at"].timestamp() - time.monotonic()
             version = (state["rules"], state["version"])
             rows = await connection.fetch(LOAD) if version != self._state else None
         if rows is not None:
             self._book = await asyncio.to_thread(_book, rows)
             self._state = version
-        self._zero = zero
+        self._ahead = ahead
 
     def _refreshed(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None

@@ -126,6 +126,7 @@ HOT = {
     "keys.FIND": keys.FIND,
     "journal.OPEN": journal.OPEN,
     "journal.CLOSE": journal.CLOSE,
+    "journal.OPEN_AND_CLOSE": journal.OPEN_AND_CLOSE,
     "journal.WRITE": journal.WRITE,
     "idempotency.CLAIM": idempotency.CLAIM,
     "idempotency.HOLDERS": idempotency.HOLDERS,

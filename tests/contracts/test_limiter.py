@@ -83,6 +83,21 @@ class LimiterContract(ABC):
         allowed = sum(each.allowed for each in taken)
         assert 20 <= allowed <= most(20, time.monotonic() - began)
 
+    async def test_those_that_ask_at_once(self, limiter: Limiter, name: str) -> None:
+        """The first are let in, each as if it had come alone; the others learn when to come back."""
+        taken = await asyncio.gather(*(limiter.take(name, 7) for _ in range(10)))
+        assert [each.allowed for each in taken] == [True] * 7 + [False] * 3
+        assert [each.remaining for each in taken] == [6, 5, 4, 3, 2, 1, 0, 0, 0, 0]
+        resets = [each.reset_after for each in taken]
+        assert resets == pytest.approx([WINDOW / 7 * count for count in (*range(1, 8), 7, 7, 7)], abs=0.2)
+        assert [each.retry_after for each in taken] == pytest.approx([0.0] * 7 + [WINDOW / 7] * 3, abs=0.2)
+
+    async def test_names_that_ask_at_once(self, limiter: Limiter, name: str) -> None:
+        """Each has its own allowance, whatever order they come in, also under a limit that has just been changed."""
+        asked = [("a", 2), ("b", 3), ("a", 2), ("b", 3), ("a", 2), ("b", 9)]
+        taken = await asyncio.gather(*(limiter.take(f"{name}-{each}", limit) for each, limit in asked))
+        assert [each.allowed for each in taken] == [True, True, True, True, False, True]
+
 
 class TestLocalLimiter(LimiterContract):
     @pytest.fixture

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from aigate.stores.database import Database
 from aigate.stores.idempotency import REAP, PostgresIdempotency
-from aigate.stores.journal import Closing, Journal
+from aigate.stores.journal import Closing, Journal, closing
 from aigate.stores.keys import create_key
 from aigate.stores.ledger import PostgresLedger
 from aigate.stores.overdue import Overdue
@@ -158,7 +158,7 @@ class Stores(RuleBasedStateMachine):
             self.model.settle(run.request, tokens)
 
         async def together() -> None:
-            await asyncio.gather(*(run.process.ledger.close_call(self._closing(run, tokens)) for run in runs))
+            await asyncio.gather(*(run.process.ledger.close_call(*self._closing(run, tokens)) for run in runs))
 
         self._do(together())
 
@@ -242,6 +242,8 @@ class Stores(RuleBasedStateMachine):
             self._run_out(process)
         self._do(self.processes[0].replica._sweep())
         assert self._do(self._fetch("select from calls where state = 'open'")) == []
+        while self.database._lines:  # of processes that are over
+            self._do(self.database._lines.pop().close())
 
     def _process(self) -> Process:
         process = Process(self.database)
@@ -271,12 +273,16 @@ class Stores(RuleBasedStateMachine):
         usage = Usage()
         usage.input_tokens = usage.output_tokens = tokens
         usage.source = "provider"
-        billed = tokens * (INPUT + OUTPUT)
+        opening = {
+            "request_id": run.request.id,
+            "organisation_id": self.caller.org_id,
+            "idempotency_key": run.request.key,
+        }
         answer = None if run.request.key is None else Answer(200, (), run.request.id.encode())
-        return Closing(run.request.id, self.caller.org_id, Outcome.OK, usage, billed, run.request.key, answer)
+        return closing(opening, Outcome.OK, usage, tokens * (INPUT + OUTPUT)), answer
 
     def _close(self, run: Run, tokens: int) -> None:
-        self._do(run.process.ledger.close_call(self._closing(run, tokens)))
+        self._do(run.process.ledger.close_call(*self._closing(run, tokens)))
 
     def _lease(self, process: Process) -> None:
         self._do(process.replica._renew())
