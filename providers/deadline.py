@@ -31,12 +31,8 @@ class Watch:
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._due = False
-        self._handle: asyncio.TimerHandle | None = None
-        self._sleep(now + min(limit, self._then))  # early enough for either: one timer a call
-
-    def go_on(self) -> None:
-        """The answer has begun: from now on a wait may take as long as `then` said."""
-        self.limit = self._then
+        # early enough for either limit: one timer a call
+        self._handle: asyncio.TimerHandle | None = self._loop.call_at(now + min(limit, self._then, total), self._look)
 
     def stop(self) -> None:
         """No more waits follow. May be called twice."""
@@ -44,20 +40,35 @@ class Watch:
             self._handle.cancel()
             self._handle = None
 
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task(self._loop)
+    def begin(self) -> None:
+        """The running task waits from now on. Raises `ProviderError` if the call has no time left."""
         self._since = now = self._loop.time()
         if now >= self._ends:
-            self._task = None
             raise self._error()
+        self._task = asyncio.current_task(self._loop)
+
+    def go_on(self) -> None:
+        """The wait has ended well, and so the answer has begun: the next may take as long as `then` said."""
+        self._task = None
+        self.limit = self._then
+
+    def end(self) -> ProviderError | None:
+        """The wait has ended otherwise; the error that it is, if it was cancelled here."""
+        task, self._task = self._task, None
+        if self._due and task is not None and task.uncancel() <= self._cancelling:
+            self._due = False
+            return self._error()
+        return None
+
+    __enter__ = begin
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._task = self._task, None
-        if self._due and task is not None and task.uncancel() <= self._cancelling:
-            self._due = False
-            raise self._error() from None
+        if error is None and not self._due:
+            self._task = None
+        elif (late := self.end()) is not None:
+            raise late from None
 
     def _sleep(self, until: float) -> None:
         self._handle = self._loop.call_at(min(until, self._ends), self._look)

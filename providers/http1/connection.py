@@ -6,18 +6,17 @@ not read to its end) spoils the connection: it is not used again, for the next c
 
 import asyncio
 import ssl
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
 import httptools
 import httpx
+
+from .messages import Origin
 
 MAX_HEAD_BYTES = 128 * 1024
 """Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
 """Bytes of an answer that may wait for their reader before the provider is held back."""
-
-Origin: TypeAlias = tuple[str, str, int]
-"""Scheme, host and port."""
 
 
 class Owner(Protocol):
@@ -34,13 +33,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, origin: Origin) -> None:
         self.origin = origin
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._arriving: dict[bytes, bytes] = {}
+        self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
         self._parser = httptools.HttpResponseParser(self)
         self._transport = self._below = cast(asyncio.Transport, None)
-        self._waiter: asyncio.Future[None] | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._waiter: asyncio.Future[bytes] | None = None
+        self._unanswered = False
         self.parts: list[bytes] = []
         self._waiting_bytes = 0
         self._head_bytes = 0
@@ -62,22 +63,27 @@ class Connection(asyncio.Protocol):
         ended = self.complete and not self.parts
         return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
 
-    def ask(self, head: bytes, body: bytes) -> None:
-        """Begin an exchange."""
+    def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
+        """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
         self.status = 0
         self._head_bytes = 0
         self.complete = False
+        self._unanswered = True
         if len(body) < HIGH_WATER:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
-
-    def change(self) -> "asyncio.Future[None]":
-        """Done when there is more of the answer. Raises `TransportError` if the connection is lost."""
-        if self._lost is not None:
-            raise self._lost
         self._waiter = waiter = self._loop.create_future()
+        if self._lost is not None:
+            self._tell(waiter)
+        return waiter
+
+    def more(self) -> "asyncio.Future[bytes]":
+        """What has come of the body, or what comes next; `StopAsyncIteration` at its end, `TransportError` if cut."""
+        self._waiter = waiter = self._loop.create_future()
+        if self.parts or self.complete or self._lost is not None:
+            self._tell(waiter)
         return waiter
 
     def take(self) -> bytes:
@@ -110,7 +116,8 @@ class Connection(asyncio.Protocol):
             self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
             self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
-        self._wake()
+        if (waiter := self._waiter) is not None:
+            self._tell(waiter)
 
     def data_received(self, data: bytes) -> None:
         if self.complete:
@@ -124,7 +131,8 @@ class Connection(asyncio.Protocol):
             self._break(f"what answered does not speak HTTP/1.1: {error}")
         if self._head_bytes > MAX_HEAD_BYTES:
             self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
-        self._wake()
+        if (waiter := self._waiter) is not None:
+            self._tell(waiter)
 
     def _break(self, why: str) -> None:
         if self.complete:
@@ -133,30 +141,36 @@ class Connection(asyncio.Protocol):
             self._lost = httpx.RemoteProtocolError(why)
         self._transport.abort()
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def _tell(self, waiter: "asyncio.Future[bytes]") -> None:
+        """Give what has come to who waits, if it is what is waited for: the head, then bytes of the body."""
+        if waiter.done():
+            pass  # whoever waited has gone
+        elif self.status if self._unanswered else self.parts:
+            waiter.set_result(b"" if self._unanswered else self.take())
+            self._unanswered = False
+        elif self.complete:
+            _fail(waiter, StopAsyncIteration())
+        elif self._lost is not None:
+            _fail(waiter, self._lost)
+        else:
+            return
+        self._waiter = None
 
     def _ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the body (RFC 9112, 6.3)."""
-        names = {name for name, _ in self.headers}
-        return not names & {b"content-length", b"transfer-encoding"}
+        return self.fields.keys().isdisjoint((b"content-length", b"transfer-encoding"))
 
     # --- the parser's side
 
     def on_message_begin(self) -> None:
-        self._fields = []
+        self._arriving.clear()
         self._spoilt = self._spoilt or self.complete  # a second answer to one request
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # what comes later are trailers: nobody asked for them (RFC 9110, 6.5.1)
-            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if not self.complete and (status >= 200 or status == 101):
-            self.status, self.headers = status, self._fields
+            self.status = status
+            self.fields = {name.lower(): value for name, value in self._arriving.items()}
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
@@ -171,8 +185,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
             self.complete = True
-            self._spoilt = self._spoilt or not self._parser.should_keep_alive() or self._is_sending()
+            unsent = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
+            self._spoilt = bool(self._spoilt or unsent or not self._parser.should_keep_alive())
 
-    def _is_sending(self) -> bool:
-        """Whether the answer came before all of the request had left."""
-        return self._transport.get_write_buffer_size() > 0 or self._below.get_write_buffer_size() > 0
+
+def _fail(waiter: "asyncio.Future[bytes]", error: Exception) -> None:
+    waiter.set_exception(error)
+    waiter.exception()  # who is cancelled before it hears of this need not be told

@@ -9,8 +9,8 @@ from typing import Any
 import aiohappyeyeballs
 import httpx
 
-from .connection import Connection, Origin
-from .messages import Arrived, Prepared, head_of
+from .connection import Connection
+from .messages import Arrived, Origin, Prepared, head_of, origin_of
 
 KEEPALIVE = 45.0
 """Seconds that an idle connection is kept: shorter than the 60 after which load balancers close theirs."""
@@ -42,21 +42,22 @@ class Http1Transport(httpx.AsyncBaseTransport):
         return len(self._open)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        # the name as it is looked up: `url.host` is for people, and Python writes some of those names otherwise
-        origin = url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+        if isinstance(request, Prepared):
+            origin, head, body = request.target.origin, request.head, request.body
+        else:
+            origin, body = origin_of(request.url), await request.aread()
+            head = head_of(request.method, request.url, request.headers)
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
-            if isinstance(request, Prepared):
-                connection.ask(request.head, request.body)
-            else:
-                connection.ask(head_of(request.method, url, request.headers), await request.aread())
-            while not connection.status:
-                await connection.change()
+            await connection.ask(head, body)
         except BaseException:
             connection.abort()
             raise
-        return Arrived(connection.status, connection.headers, _Body(self, connection))
+        if not connection.complete:
+            return Arrived(connection.status, connection.fields, _Body(self, connection))
+        answer = Arrived(connection.status, connection.fields, connection.take())
+        self.put_back(connection)
+        return answer
 
     async def aclose(self) -> None:
         for connection in list(self._open):
@@ -164,14 +165,10 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
-        while (connection := self._connection) is not None:
-            if connection.parts:
-                return connection.take()
-            if connection.complete:
-                break
-            await connection.change()
-        raise StopAsyncIteration
+    def __anext__(self) -> "asyncio.Future[bytes]":
+        if self._connection is None:
+            raise StopAsyncIteration
+        return self._connection.more()
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
