@@ -65,7 +65,7 @@ class Relay:
 
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
-        first = asyncio.ensure_future(self._begin())
+        first = asyncio.get_running_loop().create_task(self._begin())
         self._exchange.resources.append(partial(_abandon, first))
         done, _ = await asyncio.wait({first}, timeout=patience)
         return _stream(first.result() if done else partial(self._late, first))

@@ -215,7 +215,7 @@ class Upstream(AsyncIterator[bytes]):
             while not (decoder.ended or decoder.failed):
                 watch.begin()
                 chunk = await anext(self._source or self._begun())
-                watch.go_on()
+                watch.task, watch.limit = None, watch.then  # as `go_on`, which would be a call more for each chunk
                 if out := decoder.feed(chunk):
                     return out
         except BaseException as error:
@@ -243,9 +243,11 @@ class Upstream(AsyncIterator[bytes]):
             return
         self._closed = True
         self._watch.stop()
-        with contextlib.suppress(httpx.HTTPError, OSError, RuntimeError):
+        try:
             stream: httpx.AsyncByteStream = self._response.stream  # type: ignore[assignment]  # ours are never sync
             await stream.aclose()
+        except (httpx.HTTPError, OSError, RuntimeError):
+            pass  # it is closed all the same
 
     async def _next(self) -> bytes | None:
         """The next bytes of the answer, None at its end."""
@@ -280,6 +282,8 @@ class Upstream(AsyncIterator[bytes]):
 
     async def _linger(self) -> None:
         """Read what follows the terminator, normally nothing: only a connection read to its end is used again."""
+        if getattr(self._response.stream, "ended", False):
+            return
         with contextlib.suppress(ProviderError, TimeoutError):
             async with asyncio.timeout(LINGER):
                 while await self._next() is not None:

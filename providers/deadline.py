@@ -19,20 +19,20 @@ class Watch:
     Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long.
     """
 
-    __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "_task", "_then", "limit")
+    __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "limit", "task", "then")
 
     def __init__(self, limit: float, total: float, then: float | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.limit = limit
-        self._then = limit if then is None else then
+        self.then = limit if then is None else then
         self._ends = now + total
         self._since = now
-        self._task: asyncio.Task[object] | None = None
+        self.task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._due = False
         # early enough for either limit: one timer a call
-        self._handle: asyncio.TimerHandle | None = self._loop.call_at(now + min(limit, self._then, total), self._look)
+        self._handle: asyncio.TimerHandle | None = self._loop.call_at(now + min(limit, self.then, total), self._look)
 
     def stop(self) -> None:
         """No more waits follow. May be called twice."""
@@ -45,16 +45,16 @@ class Watch:
         self._since = now = self._loop.time()
         if now >= self._ends:
             raise self._error()
-        self._task = asyncio.current_task(self._loop)
+        self.task = asyncio.current_task(self._loop)
 
     def go_on(self) -> None:
         """The wait has ended well, and so the answer has begun: the next may take as long as `then` said."""
-        self._task = None
-        self.limit = self._then
+        self.task = None
+        self.limit = self.then
 
     def end(self) -> ProviderError | None:
         """The wait has ended otherwise; the error that it is, if it was cancelled here."""
-        task, self._task = self._task, None
+        task, self.task = self.task, None
         if self._due and task is not None and task.uncancel() <= self._cancelling:
             self._due = False
             return self._error()
@@ -66,7 +66,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None and not self._due:
-            self._task = None
+            self.task = None
         elif (late := self.end()) is not None:
             raise late from None
 
@@ -76,15 +76,15 @@ class Watch:
     def _look(self) -> None:
         self._handle = None
         now = self._loop.time()
-        if self._task is None:
+        if self.task is None:
             if now < self._ends:
-                self._sleep(now + min(self.limit, self._then))
+                self._sleep(now + min(self.limit, self.then))
         elif now < min(self._since + self.limit, self._ends):
-            self._sleep(min(self._since + self.limit, now + self._then))  # the next wait may have less
+            self._sleep(min(self._since + self.limit, now + self.then))  # the next wait may have less
         else:
             self._due = True
-            self._cancelling = self._task.cancelling()
-            self._task.cancel()
+            self._cancelling = self.task.cancelling()
+            self.task.cancel()
 
     def _error(self) -> ProviderError:
         if self._loop.time() >= self._ends:

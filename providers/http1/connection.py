@@ -6,6 +6,7 @@ not read to its end) spoils the connection: it is not used again, for the next c
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from typing import Protocol, cast
 
 import httptools
@@ -26,6 +27,8 @@ class Owner(Protocol):
 
     def lost(self, connection: "Connection") -> None: ...
 
+    def put_back(self, connection: "Connection") -> None: ...
+
 
 class Connection(asyncio.Protocol):
     """One connection and the exchange that is on it."""
@@ -34,13 +37,13 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self.owner = owner
+        self.loop = asyncio.get_running_loop()
         self._arriving: dict[bytes, bytes] = {}
         self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
         self._parser = httptools.HttpResponseParser(self)
         self._transport = self._below = cast(asyncio.Transport, None)
-        self._waiter: asyncio.Future[bytes] | None = None
+        self.waiter: asyncio.Future[bytes] | None = None
         self._unanswered = False
         self.parts: list[bytes] = []
         self._waiting_bytes = 0
@@ -48,11 +51,11 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.complete = True
         self._spoilt = False
-        self._lost: httpx.TransportError | None = None
+        self.lost: httpx.TransportError | None = None
 
     async def secure(self, tls: ssl.SSLContext) -> None:
         """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
-        secured = await self._loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
+        secured = await self.loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
         self._transport = cast(asyncio.Transport, secured)
 
     # --- the reader's side
@@ -61,7 +64,7 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether the exchange has ended, and been read to its end, so that another can follow it."""
         ended = self.complete and not self.parts
-        return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
+        return ended and not self._spoilt and self.lost is None and not self._transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
         """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
@@ -74,16 +77,9 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
-        self._waiter = waiter = self._loop.create_future()
-        if self._lost is not None:
-            self._tell(waiter)
-        return waiter
-
-    def more(self) -> "asyncio.Future[bytes]":
-        """What has come of the body, or what comes next; `StopAsyncIteration` at its end, `TransportError` if cut."""
-        self._waiter = waiter = self._loop.create_future()
-        if self.parts or self.complete or self._lost is not None:
-            self._tell(waiter)
+        self.waiter = waiter = self.loop.create_future()
+        if self.lost is not None:
+            self.tell(waiter)
         return waiter
 
     def take(self) -> bytes:
@@ -97,27 +93,27 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; an answer that has not ended does not end with it."""
-        if self._lost is None:
-            self._lost = httpx.ReadError("the connection was closed here before the answer ended")
+        if self.lost is None:
+            self.lost = httpx.ReadError("the connection was closed here before the answer ended")
         self._transport.abort()
 
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._below = cast(asyncio.Transport, transport)
-        self._owner.opened(self)
+        self.owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.lost(self)
-        if self._lost is not None:
+        self.owner.lost(self)
+        if self.lost is not None:
             pass  # what was said first is the reason
         elif self.status:
             self.complete = self.complete or (exc is None and self._ends_with_connection())
-            self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
+            self.lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
-            self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
-        if (waiter := self._waiter) is not None:
-            self._tell(waiter)
+            self.lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
+        if (waiter := self.waiter) is not None:
+            self.tell(waiter)
 
     def data_received(self, data: bytes) -> None:
         if self.complete:
@@ -131,17 +127,17 @@ class Connection(asyncio.Protocol):
             self._break(f"what answered does not speak HTTP/1.1: {error}")
         if self._head_bytes > MAX_HEAD_BYTES:
             self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
-        if (waiter := self._waiter) is not None:
-            self._tell(waiter)
+        if (waiter := self.waiter) is not None:
+            self.tell(waiter)
 
     def _break(self, why: str) -> None:
         if self.complete:
             self._spoilt = True
-        elif self._lost is None:
-            self._lost = httpx.RemoteProtocolError(why)
+        elif self.lost is None:
+            self.lost = httpx.RemoteProtocolError(why)
         self._transport.abort()
 
-    def _tell(self, waiter: "asyncio.Future[bytes]") -> None:
+    def tell(self, waiter: "asyncio.Future[bytes]") -> None:
         """Give what has come to who waits, if it is what is waited for: the head, then bytes of the body."""
         if waiter.done():
             pass  # whoever waited has gone
@@ -150,11 +146,11 @@ class Connection(asyncio.Protocol):
             self._unanswered = False
         elif self.complete:
             _fail(waiter, StopAsyncIteration())
-        elif self._lost is not None:
-            _fail(waiter, self._lost)
+        elif self.lost is not None:
+            _fail(waiter, self.lost)
         else:
             return
-        self._waiter = None
+        self.waiter = None
 
     def _ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the body (RFC 9112, 6.3)."""
@@ -187,6 +183,35 @@ class Connection(asyncio.Protocol):
             self.complete = True
             unsent = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
             self._spoilt = bool(self._spoilt or unsent or not self._parser.should_keep_alive())
+
+
+class Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
+    """The body of one answer, as it comes; `aclose` lets go of its connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Connection | None = connection
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it has been read."""
+        connection = self._connection
+        return connection is None or (connection.complete and not connection.parts)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __anext__(self) -> "asyncio.Future[bytes]":
+        if (connection := self._connection) is None:
+            raise StopAsyncIteration
+        connection.waiter = waiter = connection.loop.create_future()
+        if connection.parts or connection.complete or connection.lost is not None:
+            connection.tell(waiter)
+        return waiter
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.owner.put_back(connection)
 
 
 def _fail(waiter: "asyncio.Future[bytes]", error: Exception) -> None:

@@ -3,13 +3,12 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohappyeyeballs
 import httpx
 
-from .connection import Connection
+from .connection import Body, Connection
 from .messages import Arrived, Origin, Prepared, head_of, origin_of
 
 KEEPALIVE = 45.0
@@ -54,7 +53,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
             connection.abort()
             raise
         if not connection.complete:
-            return Arrived(connection.status, connection.fields, _Body(self, connection))
+            return Arrived(connection.status, connection.fields, Body(connection))
         answer = Arrived(connection.status, connection.fields, connection.take())
         self.put_back(connection)
         return answer
@@ -151,29 +150,6 @@ class Http1Transport(httpx.AsyncBaseTransport):
             self._tls = httpx.create_ssl_context(trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
-
-
-class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
-    """The body of one answer; `aclose` lets go of its connection."""
-
-    __slots__ = ("_connection", "_pool")
-
-    def __init__(self, pool: Http1Transport, connection: Connection) -> None:
-        self._pool = pool
-        self._connection: Connection | None = connection
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    def __anext__(self) -> "asyncio.Future[bytes]":
-        if self._connection is None:
-            raise StopAsyncIteration
-        return self._connection.more()
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.put_back(connection)
 
 
 def _failed(lookup: "asyncio.Task[list[Any]]") -> bool:
