@@ -143,8 +143,9 @@ class OpenAIDecoder(StreamDecoder):
             raise self.failed
         if self.ended:
             return b""
-        if not self._splitter.kept and (passed := self._alike.passed(data)) is not None:
-            return passed
+        if not self._splitter.kept and (alike := self._alike.passed(data)) is not None:
+            told, rest = alike
+            return told + self._following(rest) if rest else told
         if self._splitter.plain(data):
             self._begun = True
             if (passed := self._untouched(data)) is not None:
@@ -153,6 +154,13 @@ class OpenAIDecoder(StreamDecoder):
             if data.find(b"\n") == len(data) - 2:  # one event: there is nothing to be split
                 return self._single(data[6:-2])
         return super().feed(data)
+
+    def _following(self, rest: bytes) -> bytes:
+        """What is told of bytes that came behind events: an error waits until those are told."""
+        try:
+            return self.feed(rest)
+        except ProviderError:
+            return b""
 
     def _read(self, data: bytes) -> Iterable[bytes]:
         return map(self._event, self._splitter.feed(data))
