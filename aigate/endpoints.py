@@ -30,7 +30,7 @@ USAGE = "/v1/usage"
 class Endpoints(Application):
     """A BlackSheep application that lets faults pass.
 
-    Of its way of a request what is left out is what nobody here needs: a request that is used up after its answer.
+    BlackSheep's own `__call__` is a coroutine more, resumed for each chunk, and empties a request that nobody keeps.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

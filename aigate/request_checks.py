@@ -12,6 +12,7 @@ from typing import Any
 from middleware.faults import CallerFault
 
 _ROLES = ("user", "assistant", "system", "developer", "tool")
+"""Whose message is sound if its content is a text."""
 
 
 def check_chat(document: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ from .contract import Kind, ProviderError
 class Watch:
     """Bounds each wait (`limit`) and all of a call (`total`), in seconds; `then` is the limit after `go_on`.
 
-    Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long.
+    Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long. What
+    waits again and again says the same by `begin`, and then `go_on` or `end`. `task` is the one that waits now.
     """
 
     __slots__ = ("_cancelling", "_due", "_ends", "_handle", "_loop", "_since", "limit", "task", "then")
