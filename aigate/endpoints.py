@@ -5,15 +5,17 @@ handler raises passes through.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from blacksheep import Request, Response
+from blacksheep.scribe import send_asgi_response
 from blacksheep.server.application import Application
 from blacksheep.server.routing import Router
 
 from aigate.generation import Generation
 from aigate.model_list import ModelList
 from aigate.reports import Reports
-from middleware.asgi import ASGIApp
+from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, exchange_of
 from middleware.faults import MethodNotAllowed, NotFound
 
@@ -26,7 +28,16 @@ USAGE = "/v1/usage"
 
 
 class Endpoints(Application):
-    """A BlackSheep application that lets faults pass."""
+    """A BlackSheep application that lets faults pass.
+
+    BlackSheep's own `__call__` is a coroutine more, resumed for each chunk, and empties a request that nobody keeps.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.started:
+            await super().__call__(scope, receive, send)  # type: ignore[no-untyped-call]
+        else:
+            await send_asgi_response(await self.handle(self.instantiate_request(scope, receive)), send)
 
     async def handle_request_handler_exception(self, request: Request, exc: Exception) -> Response:
         raise exc
@@ -34,9 +45,6 @@ class Endpoints(Application):
 
 def endpoints(generations: Mapping[str, Generation], models: ModelList, reports: Reports) -> ASGIApp:
     """The routes as one ASGI application; `generations` by their paths."""
-
-    async def generate(request: Request) -> Response:
-        return await generations[request.scope["path"]](_exchange(request))
 
     async def list_models(request: Request) -> Response:
         return await models.all(_exchange(request))
@@ -54,8 +62,8 @@ def endpoints(generations: Mapping[str, Generation], models: ModelList, reports:
         return await reports.usage(_exchange(request), request.query)
 
     router: Router = Router()
-    for path in generations:
-        router.add_post(path, generate)
+    for path, generation in generations.items():
+        router.add_post(path, partial(generation.answer))  # it marks its handlers, and a method cannot be marked
     router.add_get(MODELS, list_models)
     router.add_get(f"{MODELS}/*", retrieve_model)
     router.add_get(CALLS, list_calls)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blacksheep import Response
+from blacksheep import Request, Response
 
 from aigate.estimate import Estimator
 from aigate.relay import Relay
 from aigate.request_checks import wants_usage
 from aigate.resolver import Resolver, require_use
-from middleware.exchange import Exchange, Target
+from middleware.exchange import Target, exchange_of
 from providers.client import Client
 from providers.contract import Call, Usage
 
@@ -28,15 +28,16 @@ class Generation:
     estimator: Estimator
     patience: float
 
-    async def __call__(self, exchange: Exchange) -> Response:
-        """Answer this exchange. Raises the `Fault` that keeps it from an answer."""
+    async def answer(self, request: Request) -> Response:
+        """Answer this request. Raises the `Fault` that keeps it from an answer."""
+        exchange = exchange_of(request.scope)  # type: ignore[arg-type]  # it is the server's, which is a dict
         document = exchange.document
         self.check(document)
         provider, model = self.resolver.resolve(document.get("model"))
         require_use(exchange.caller, provider.name, model)
         stream = document.get("stream") is True
         await exchange.admit(Target(provider.name, model, stream, provider.on_disconnect == "drain"))
-        call = Call(model, document, stream, wants_usage(document), exchange.pricing)
+        call = Call(model, document, stream, stream and wants_usage(document), exchange.pricing)
         exchange.usage = Usage()
         exchange.spent = True
         relay = Relay(exchange, self.client, provider, call)

@@ -7,7 +7,7 @@ are announced on the exchange, so that they wait for the settlement: nobody has 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -50,9 +50,11 @@ class Relay:
     async def whole(self) -> Response:
         """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
         try:
-            body = await self._read(await self._open())
+            body = await self._read(await self._client.open(self._provider, self._call))
         except ProviderError as error:
             raise self._fault(error) from error
+        finally:
+            self._note_wait()
         if len(body) <= IN_ONE_MESSAGE:
             return Response(200, content=Content(JSON, body))
         return Response(200, content=StreamedContent(JSON, partial(self._in_one, body)))
@@ -63,7 +65,7 @@ class Relay:
 
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
-        first = asyncio.ensure_future(self._begin())
+        first = asyncio.get_running_loop().create_task(self._begin())
         self._exchange.resources.append(partial(_abandon, first))
         done, _ = await asyncio.wait({first}, timeout=patience)
         return _stream(first.result() if done else partial(self._late, first))
@@ -71,18 +73,17 @@ class Relay:
     async def _begin(self) -> Events:
         """The events of the answer as soon as it has begun. Raises the `Fault` that a failure of the provider is."""
         try:
-            upstream = await self._open()
+            upstream = await self._client.open(self._provider, self._call)
             if not upstream.streamed:
                 return partial(self._at_once, await self._read(upstream))
             self._exchange.resources.append(upstream.aclose)
             events = upstream.events()
-            try:
-                return partial(self._forward, events, await anext(events))
-            finally:
-                self._exchange.usage = upstream.usage
-                self._note_wait()
+            self._exchange.usage = upstream.usage
+            return partial(self._forward, events, await anext(events))
         except ProviderError as error:
             raise self._fault(error) from error
+        finally:
+            self._note_wait()
 
     async def _at_once(self, body: bytes) -> AsyncIterator[bytes]:
         """The stream that a document is, from a provider that does not stream although it was asked to."""
@@ -113,17 +114,8 @@ class Relay:
             async for _ in events:  # to the end of the connection, so that it can be used again
                 pass
 
-    async def _open(self) -> Upstream:
-        try:
-            upstream = await self._client.open(self._provider, self._call)
-        finally:
-            self._note_wait()
-        self._exchange.usage = upstream.usage
-        return upstream
-
     async def _read(self, upstream: Upstream) -> bytes:
         decoded = await upstream.read()
-        self._note_wait()
         self._exchange.usage = decoded.usage
         self._exchange.outcome = Outcome.OK
         self.delivered.note(decoded.body)
@@ -160,10 +152,19 @@ def as_chunk(body: bytes, *, with_usage: bool) -> bytes:
     return orjson.dumps(document)
 
 
+class _Passing(StreamedContent):
+    """Content that BlackSheep sends as it comes, without a generator of its own around ours."""
+
+    def get_parts(self) -> AsyncIterable[bytes]:  # type: ignore[override]  # its stub says it has to be awaited
+        return self.generator()
+
+
 def _stream(events: Events) -> Response:
-    return Response(200, list(UNBUFFERED), StreamedContent(EVENT_STREAM, events))
+    return Response(200, list(UNBUFFERED), _Passing(EVENT_STREAM, events))
 
 
 async def _abandon(task: "asyncio.Future[Events]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    if task.cancel():
+        await asyncio.gather(task, return_exceptions=True)
+    elif not task.cancelled():
+        task.exception()  # whoever would have told of it has gone

@@ -11,6 +11,9 @@ from typing import Any
 
 from middleware.faults import CallerFault
 
+_ROLES = ("user", "assistant", "system", "developer", "tool")
+"""Whose message is sound if its content is a text."""
+
 
 def check_chat(document: Mapping[str, Any]) -> None:
     """Raises `CallerFault`, with the field in `param`, if this is no chat completion request."""
@@ -18,7 +21,7 @@ def check_chat(document: Mapping[str, Any]) -> None:
     if not isinstance(messages, list) or not messages:
         raise CallerFault("'messages' must be a list with at least one message.", param="messages")
     for index, message in enumerate(messages):
-        _check_message(message, f"messages[{index}]")
+        _check_message(message, index)
     _check_stream(document)
 
 
@@ -46,7 +49,8 @@ def wants_usage(document: Mapping[str, Any]) -> bool:
 
 
 def _check_stream(document: Mapping[str, Any]) -> None:
-    if not isinstance(document.get("stream"), bool | None):
+    stream = document.get("stream")
+    if stream is not None and not isinstance(stream, bool):
         raise CallerFault("'stream' must be true or false.", param="stream")
     options = document.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -66,7 +70,10 @@ def _is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
-def _check_message(message: object, place: str) -> None:
+def _check_message(message: object, index: int) -> None:
+    if isinstance(message, dict) and isinstance(message.get("content"), str) and message.get("role") in _ROLES:
+        return
+    place = f"messages[{index}]"
     if not isinstance(message, dict):
         raise CallerFault(f"'{place}' must be an object with a role and content.", param=place)
     role, content = message.get("role"), message.get("content")
@@ -78,8 +85,7 @@ def _check_message(message: object, place: str) -> None:
         return
     if not isinstance(content, list):
         raise CallerFault(f"'{place}.content' must be a string or a list of parts.", param=f"{place}.content")
-    for index, part in enumerate(content):
+    for number, part in enumerate(content):
         if not isinstance(part, str) and not (isinstance(part, dict) and isinstance(part.get("type"), str)):
-            raise CallerFault(
-                f"'{place}.content[{index}]' must be an object with a type.", param=f"{place}.content[{index}]"
-            )
+            place = f"{place}.content[{number}]"
+            raise CallerFault(f"'{place}' must be an object with a type.", param=place)

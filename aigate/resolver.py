@@ -93,5 +93,5 @@ def may_use(caller: Caller, provider: str, model: str) -> bool:
 
 def require_use(caller: Caller | None, provider: str, model: str) -> None:
     """Raises `ModelNotAllowed` unless the caller may use the model."""
-    if caller is not None and not may_use(caller, provider, model):
+    if caller is not None and caller.models is not None and not may_use(caller, provider, model):
         raise ModelNotAllowed(f"This API key may not use the model '{provider}:{model}'.", param="model")

@@ -2,36 +2,58 @@
 
 Of a chunk that passed, what stands before and behind its text is kept. One that begins and ends with the same bytes,
 and has no quotation mark between them, differs in nothing but letters of a JSON string: it passes in the same way.
+So do several that came together.
 """
 
 _TEXT = b'"delta":{"content":"'
-_BACKSLASH = 0x5C
+_BACKSLASH, _QUOTE, _NEWLINE = b'\\"\n'
 
 
 class Alike:
     """The last chunk of a stream that was looked through; none at first."""
 
-    __slots__ = ("_after", "_before", "_told")
+    __slots__ = ("_after", "_before", "_seam", "_told_after", "_told_seam")
 
     def __init__(self) -> None:
-        self._before = self._after = self._told = b""
+        self._before = self._after = self._seam = self._told_after = self._told_seam = b""
 
     def learn(self, data: bytes, passed: bytes) -> None:
-        """Keep the form of one event, `data`, that was found to pass as `passed`: the same, or shorter at its end."""
+        """Keep the form of the last event of `data`, which was found to pass as `passed`: the same, or less."""
+        data, passed = _last(data), _last(passed)
         start = data.find(_TEXT) + len(_TEXT)
         end = data.find(b'"', start)
         if start < len(_TEXT) or data.find(b"\n") != len(data) - 2 or not passed.startswith(data[:end]):
             return
-        self._before, self._after, self._told = data[:start], data[end:], passed[end:]
+        self._before, self._after, self._told_after = data[:start], data[end:], passed[end:]
+        self._seam, self._told_seam = self._after + self._before, self._told_after + self._before
 
-    def passed(self, data: bytes) -> bytes | None:
-        """`data`, a whole event, as it is to be passed on; `None` if it may be of another form."""
+    def passed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The events that `data` begins with, as they are to be passed on, and what follows them; `None` for none.
+
+        What follows may be of another form, or not whole.
+        """
         before, after = self._before, self._after
-        if not before or not (data.startswith(before) and data.endswith(after)):
+        if not before or data[: len(before)] != before:
             return None
-        start, end = len(before), len(data) - len(after)
-        if end < start or data.find(b'"', start, end) >= 0 or data.find(b"\n", start, end) >= 0:
+        *texts, last = data[len(before) :].split(self._seam)
+        text, ended, rest = last.partition(after)
+        if ended:
+            texts.append(text)
+        else:
+            rest = before + last
+        told = b"".join(texts)
+        if not texts or _QUOTE in told or _NEWLINE in told or (_BACKSLASH in told and any(map(_is_escaping, texts))):
             return None
-        if data[end - 1] == _BACKSLASH:
-            return None
-        return data if after == self._told else data[:end] + self._told
+        if after == self._told_after:
+            return data[: len(data) - len(rest)], rest
+        return before + self._told_seam.join(texts) + self._told_after, rest
+
+
+def _last(events: bytes) -> bytes:
+    """The last event."""
+    return events[:-2].rpartition(b"\n\n")[2] + b"\n\n"
+
+
+def _is_escaping(text: bytes) -> bool:
+    """Whether the quotation mark behind it belongs to it."""
+    return text.endswith(b"\\")

@@ -8,7 +8,7 @@ What each failure means for money stands in `ProviderError.sent`: False only whe
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -19,7 +19,7 @@ from .contract import Call, Decoded, Decoder, Fetching, Kind, ProviderError, Usa
 from .deadline import Watch
 from .document import loads
 from .fetch import Fetcher
-from .http1 import Arrived, Prepared, head_of
+from .http1 import Arrived, Prepared, Target
 from .inflate import inflated
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -27,8 +27,8 @@ MAX_ERROR_BYTES = 64 * 1024
 LINGER = 0.2
 """Seconds that a stream's connection may take to end after the terminator, so that it can be used again."""
 
-_Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
-_Target: TypeAlias = tuple[httpx.URL, httpx.Headers, bytes]
+_Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
+_Kind: TypeAlias = tuple[str, str, str, _Fields]
 
 _STANDARD = (
     (b"accept", b"*/*"),
@@ -69,22 +69,19 @@ class Client:
         self._max_answer_bytes = max_answer_bytes
         connect = self._timeouts.connect
         self._extensions = {"timeout": {"connect": connect, "pool": connect, "write": None, "read": None}}
-        self._targets: dict[tuple[str, str, str, _Headers], tuple[Provider, _Target]] = {}
+        self._targets: dict[_Kind, tuple[Provider, Target]] = {}
 
     async def open(self, provider: Provider, call: Call) -> "Upstream":
         """Send one call. The answer has begun when this returns; whoever called closes it.
 
         Raises `ProviderError` for an error status, too.
         """
-        request = self._request(provider, "POST", provider.wire.request(await self._filled(provider, call)))
+        if hasattr(provider.wire, "remote"):  # `isinstance` of a protocol takes 8 us
+            call = await self._filled(provider, call)
+        request = self._request(provider, "POST", provider.wire.request(call))
         watch = Watch(self._timeouts.first_byte, self._timeouts.total, then=self._timeouts.idle)
-        try:
-            response = await self._send(provider, request, watch)
-            upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
-        except BaseException:
-            watch.stop()
-            raise
-        if not 200 <= response.status_code < 300:
+        upstream = await self._ask(provider, call, request, watch)
+        if not 200 <= upstream.status < 300:
             raise await upstream.refusal()
         return upstream
 
@@ -94,14 +91,8 @@ class Client:
             raise ProviderError(Kind.NOT_FOUND, f"{provider.name} has no list of models.", sent=False)
         path = getattr(provider.wire, "models_path", "/models")
         request = self._request(provider, "GET", WireRequest(path, (), b""))
-        watch = Watch(timeout, timeout)
-        try:
-            response = await self._send(provider, request, watch)
-            upstream = Upstream(provider, _LISTING, response, watch, self._max_answer_bytes)
-        except BaseException:
-            watch.stop()
-            raise
-        if response.status_code != 200:
+        upstream = await self._ask(provider, _LISTING, request, Watch(timeout, timeout))
+        if upstream.status != 200:
             raise await upstream.refusal()
         return _listed(await upstream.body())
 
@@ -111,45 +102,55 @@ class Client:
             await transport.aclose()
 
     async def _filled(self, provider: Provider, call: Call) -> Call:
-        """The call with the files that its wire needs; `hasattr`, for `isinstance` of a protocol takes 8 us."""
-        if not hasattr(provider.wire, "remote"):
-            return call
+        """The call with the files that its wire needs."""
         remote = cast(Fetching, provider.wire).remote(call)
         return replace(call, fetched=await self._fetcher.fetch(remote)) if remote else call
 
-    async def _send(self, provider: Provider, request: httpx.Request, watch: Watch) -> httpx.Response:
+    async def _ask(self, provider: Provider, call: Call, request: httpx.Request, watch: Watch) -> "Upstream":
+        """Send a request and wait until its answer begins, whatever that is."""
         transport = self._local.get(provider.name, self._transport)
         try:
             with watch:
-                return await transport.handle_async_request(request)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _unanswered(provider, error) from error
+                response = await transport.handle_async_request(request)
+            return Upstream(provider, call, response, watch, self._max_answer_bytes)
+        except BaseException as error:
+            watch.stop()
+            if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, OSError)):
+                raise _unanswered(provider, error) from error
+            raise
 
     def _request(self, provider: Provider, method: str, prepared: WireRequest) -> httpx.Request:
-        try:
-            url, headers, head = self._target(provider, method, prepared.path, prepared.headers)
-            if provider.signer is not None:
-                headers = httpx.Headers([*headers.raw, *provider.signer(method, str(url), prepared.body)])
-                head = head_of(method, url, headers)
-        except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
-            raise ProviderError(Kind.REJECTED, f"This cannot be asked: {error}.", status=400, sent=False) from error
-        return Prepared(method, url, headers, head, prepared.body, self._extensions)
-
-    def _target(self, provider: Provider, method: str, path: str, extra: _Headers) -> _Target:
-        """URL, headers and head, built once: they are the same for each call of a provider's wire."""
+        path, extra, body = prepared
         key = (provider.name, method, path, extra)
         found = self._targets.get(key)
-        if found is None or found[0] is not provider:
-            url = httpx.URL(provider.base_url + path)
-            headers = httpx.Headers([(b"host", url.netloc), *_STANDARD, *provider.authentication(), *extra])
-            if len(self._targets) >= 1000:
-                self._targets.clear()
-            self._targets[key] = found = (provider, (url, headers, head_of(method, url, headers)))
-        return found[1]
+        try:
+            if found is None or found[0] is not provider:
+                found = self._remembered(key, provider)
+            target = found[1]
+            if provider.signer is not None:
+                signed = provider.signer(method, str(target.url), body)
+                headers = httpx.Headers([*target.headers.raw, *signed])
+                target = Target(method, target.url, headers, self._extensions)
+        except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
+            raise ProviderError(Kind.REJECTED, f"This cannot be asked: {error}.", status=400, sent=False) from error
+        return Prepared(target, body)
+
+    def _remembered(self, key: _Kind, provider: Provider) -> tuple[Provider, Target]:
+        """The target of such requests, built once: it is the same for each call of a provider's wire."""
+        _, method, path, extra = key
+        url = httpx.URL(provider.base_url + path)
+        headers = httpx.Headers([(b"host", url.netloc), *_STANDARD, *provider.authentication(), *extra])
+        if len(self._targets) >= 1000:
+            self._targets.clear()
+        self._targets[key] = found = (provider, Target(method, url, headers, self._extensions))
+        return found
 
 
-class Upstream:
-    """One provider's answer, owned by whoever opened it. `streamed` says whether it is to be read as events."""
+class Upstream(AsyncIterator[bytes]):
+    """One provider's answer, owned by whoever opened it. `streamed` says whether it is to be read as `events`.
+
+    `usage` is there as soon as it is being read.
+    """
 
     def __init__(
         self,
@@ -159,7 +160,8 @@ class Upstream:
         watch: Watch,
         max_answer_bytes: int,
     ) -> None:
-        self.usage = Usage()
+        self.usage: Usage
+        self.status = response.status_code
         self.streamed = call.stream and not _is_document(_field(response, b"content-type"))
         self._provider = provider
         self._call = call
@@ -168,7 +170,7 @@ class Upstream:
         self._max_answer_bytes = max_answer_bytes
         self._source: AsyncIterator[bytes] | None = None
         self._decoder: Decoder | None = None
-        self._whole = False
+        self._whole = self._over = False
         self._closed = False
 
     @property
@@ -178,27 +180,22 @@ class Upstream:
 
     async def read(self) -> Decoded:
         """The whole answer. Raises `ProviderError` when it breaks off, is too large or is none."""
-        decoded = self._provider.wire.response(self._call, await self.body(), self._response.headers)
+        decoded = self._provider.wire.response(self._call, await self.body(), _Headers(self._response))
         self.usage = decoded.usage
         self._whole = True
         return decoded
 
     async def body(self) -> bytes:
         """The whole answer as it came; closes it."""
-        chunks = []
-        size = 0
-        try:
-            while (chunk := await self._next()) is not None:
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > self._max_answer_bytes:
-                    message = f"The provider's answer is larger than {self._max_answer_bytes} bytes."
-                    raise ProviderError(Kind.BROKEN, message)
-        finally:
-            await self.aclose()
-        return b"".join(chunks)
+        if (whole := _at_once(self._response)) is None:
+            return await self._gathered()
+        self._closed = True
+        self._watch.stop()
+        if len(whole) > self._max_answer_bytes:
+            raise self._too_large()
+        return whole
 
-    async def events(self) -> AsyncIterator[bytes]:
+    def events(self) -> AsyncIterator[bytes]:
         """Canonical server-sent events, whole ones, to `[DONE]`. Raises `ProviderError` when the answer breaks off.
 
         An answer that breaks off after it has said that it is finished counts as whole. Leaving the loop early
@@ -206,15 +203,27 @@ class Upstream:
         """
         self._decoder = decoder = self._provider.wire.stream(self._call)
         self.usage = decoder.usage
+        return self
+
+    async def __anext__(self) -> bytes:
+        decoder, watch = self._decoder, self._watch
+        if decoder is None or self._over:
+            await self._linger()
+            raise StopAsyncIteration
+        failure = None
         try:
-            while not (decoder.ended or decoder.failed) and (chunk := await self._next()) is not None:
+            while not (decoder.ended or decoder.failed):
+                watch.begin()
+                chunk = await anext(self._source or self._begun())
+                watch.task, watch.limit = None, watch.then  # as `go_on`, which would be a call more for each chunk
                 if out := decoder.feed(chunk):
-                    yield out
-        except ProviderError:
-            if not decoder.finished:
-                raise
-        yield decoder.close()
-        await self._linger()
+                    return out
+        except BaseException as error:
+            failure = self._failure(error)
+        self._over = True
+        if failure is not None and not decoder.finished:
+            raise failure
+        return decoder.close()
 
     async def refusal(self) -> ProviderError:
         """What an answer with an error status means; closes it."""
@@ -234,24 +243,51 @@ class Upstream:
             return
         self._closed = True
         self._watch.stop()
-        with contextlib.suppress(httpx.HTTPError, OSError, RuntimeError):
+        try:
             stream: httpx.AsyncByteStream = self._response.stream  # type: ignore[assignment]  # ours are never sync
             await stream.aclose()
+        except (httpx.HTTPError, OSError, RuntimeError):
+            pass  # it is closed all the same
 
     async def _next(self) -> bytes | None:
         """The next bytes of the answer, None at its end."""
         try:
-            source = self._source or self._begun()
-            with self._watch:
-                chunk = await anext(source)
-        except StopAsyncIteration:
-            return None
-        except httpx.TimeoutException as error:
-            raise ProviderError(Kind.TIMEOUT, "The provider stopped sending its answer.") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise ProviderError(Kind.BROKEN, f"The provider's answer was cut off: {_words(error)}") from error
-        self._watch.go_on()  # until now the first bytes were awaited: a model may think for long after its head
-        return chunk
+            self._watch.begin()
+            chunk = await anext(self._source or self._begun())
+        except BaseException as error:
+            failure = self._failure(error)
+        else:
+            self._watch.go_on()
+            return chunk
+        if failure is not None:
+            raise failure
+        return None
+
+    def _failure(self, error: BaseException) -> ProviderError | None:
+        """What a wait that ended so says of the answer; None is its end. Raises what is not the provider's doing."""
+        found: ProviderError | None = None
+        if (late := self._watch.end()) is not None:
+            return late
+        if isinstance(error, ProviderError):
+            return error
+        if isinstance(error, httpx.TimeoutException):
+            found = ProviderError(Kind.TIMEOUT, "The provider stopped sending its answer.")
+        elif isinstance(error, (httpx.HTTPError, httpx.StreamError, OSError)):
+            found = ProviderError(Kind.BROKEN, f"The provider's answer was cut off: {_words(error)}")
+        elif not isinstance(error, StopAsyncIteration):
+            raise error
+        if found is not None:
+            found.__cause__ = error
+        return found
+
+    async def _linger(self) -> None:
+        """Read what follows the terminator, normally nothing: only a connection read to its end is used again."""
+        if getattr(self._response.stream, "ended", False):
+            return
+        with contextlib.suppress(ProviderError, TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while await self._next() is not None:
+                    pass
 
     def _begun(self) -> AsyncIterator[bytes]:
         stream: httpx.AsyncByteStream = self._response.stream  # type: ignore[assignment]  # ours are never sync
@@ -259,12 +295,39 @@ class Upstream:
         self._source = source = inflated(_field(self._response, b"content-encoding").decode("latin-1"), chunks)
         return source
 
-    async def _linger(self) -> None:
-        """Read what follows the terminator, normally nothing: only a connection read to its end is used again."""
-        with contextlib.suppress(ProviderError, TimeoutError):
-            async with asyncio.timeout(LINGER):
-                while await self._next() is not None:
-                    pass
+    async def _gathered(self) -> bytes:
+        chunks = []
+        size = 0
+        try:
+            while (chunk := await self._next()) is not None:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._max_answer_bytes:
+                    raise self._too_large()
+        finally:
+            await self.aclose()
+        return b"".join(chunks)
+
+    def _too_large(self) -> ProviderError:
+        return ProviderError(Kind.BROKEN, f"The provider's answer is larger than {self._max_answer_bytes} bytes.")
+
+
+class _Headers(Mapping[str, str]):
+    """The headers of an answer, made for a wire that looks at them: nearly none does."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    def __getitem__(self, name: str) -> str:
+        return self._response.headers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._response.headers)
+
+    def __len__(self) -> int:
+        return len(self._response.headers)
 
 
 _LISTING = Call("", {})
@@ -275,6 +338,13 @@ def _field(response: httpx.Response, name: bytes) -> bytes:
     if isinstance(response, Arrived):
         return response.fields.get(name, b"")
     return str(response.headers.get(name.decode(), "")).encode("latin-1", "replace")
+
+
+def _at_once(response: httpx.Response) -> bytes | None:
+    """The body that came with its head, if nothing has to be done to it."""
+    if isinstance(response, Arrived) and isinstance(response.body, bytes):
+        return response.body if b"content-encoding" not in response.fields else None
+    return None
 
 
 def _is_document(content_type: bytes) -> bool:

@@ -22,6 +22,7 @@ Reasoning = Literal["reasoning_content", "reasoning", "thinking"]
 
 _NAMES = ("reasoning", "reasoning_text")
 """Of Groq, OpenRouter, Ollama, Cerebras and newer vLLM; of Copilot."""
+_ELSEWHERE = frozenset((*_NAMES, "reasoning_details"))
 
 
 def settle(part: Document) -> bool:
@@ -30,7 +31,7 @@ def settle(part: Document) -> bool:
     listed = isinstance(content, list)
     if isinstance(content, list):
         _flatten(content, part)
-    if not part.get("reasoning_content") and (text := _reasoning(part)):
+    if not _ELSEWHERE.isdisjoint(part) and not part.get("reasoning_content") and (text := _reasoning(part)):
         part["reasoning_content"] = text
         return True
     return listed

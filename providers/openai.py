@@ -14,7 +14,7 @@ from typing import Any
 
 from . import errors, message, usage
 from .alike import Alike
-from .contract import NO_HEADERS, Call, Decoded, Kind, Pricing, ProviderError, Usage, WireRequest
+from .contract import NO_HEADERS, Call, Decoded, Kind, ProviderError, WireRequest
 from .deltas import Calls, needs_care
 from .document import dumps, encoded, load_object, loads
 from .gathered import gathered, is_stream
@@ -65,21 +65,24 @@ class OpenAIWire:
         return WireRequest(self.path, _JSON, dumps(document))
 
     def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
-        if is_stream(body) and self.holds == "choices":
+        if not body.startswith(b"{") and self.holds == "choices" and is_stream(body):
             return self._gathered(call, body)
         document = load_object(body)
-        if failed := _failure(document):
+        choices = _choices(document)
+        if failed := _failure(document, choices):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
         if not isinstance(document.get(self.holds), list):
             if errors.message_of(document):  # zAI: {"code": 401, "msg": "..."}
                 raise errors.from_document(document, throttles_as_quota=self.throttles_as_quota)
             raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
         decoded = Decoded(body)
-        changed = _settle_whole(document)
+        changed = _settle_whole(document, choices)
         if (found := usage.find(document)) is not None:
             usage.read(found, decoded.usage)
             if call.pricing is not None or document.get("usage") is not found:
-                _tell(document, found, decoded.usage, call.pricing)
+                if call.pricing is not None:
+                    usage.write_cost(found, decoded.usage, call.pricing)
+                document["usage"] = found
                 changed = True
         if changed:
             decoded.body = encoded(document)
@@ -140,8 +143,9 @@ class OpenAIDecoder(StreamDecoder):
             raise self.failed
         if self.ended:
             return b""
-        if not self._splitter.kept and (passed := self._alike.passed(data)) is not None:
-            return passed
+        if not self._splitter.kept and (alike := self._alike.passed(data)) is not None:
+            told, rest = alike
+            return told + self._following(rest) if rest else told
         if self._splitter.plain(data):
             self._begun = True
             if (passed := self._untouched(data)) is not None:
@@ -150,6 +154,13 @@ class OpenAIDecoder(StreamDecoder):
             if data.find(b"\n") == len(data) - 2:  # one event: there is nothing to be split
                 return self._single(data[6:-2])
         return super().feed(data)
+
+    def _following(self, rest: bytes) -> bytes:
+        """What is told of bytes that came behind events: an error waits until those are told."""
+        try:
+            return self.feed(rest)
+        except ProviderError:
+            return b""
 
     def _read(self, data: bytes) -> Iterable[bytes]:
         return map(self._event, self._splitter.feed(data))
@@ -195,9 +206,10 @@ class OpenAIDecoder(StreamDecoder):
 
     def _chunk(self, data: bytes) -> bytes:
         document = load_object(data)
-        if failed := _failure(document) or (document if document.get("error") else None):
+        choices = _choices(document)
+        if failed := _failure(document, choices) or (document if document.get("error") else None):
             raise errors.from_document(failed, throttles_as_quota=self._throttles_as_quota)
-        if self._note(document):
+        if self._note(document, choices):
             data = encoded(document)
         found = usage.find(document)
         if found is not None:
@@ -206,7 +218,9 @@ class OpenAIDecoder(StreamDecoder):
             return self._without_usage(document, data)
         if found is None or (self._call.pricing is None and document.get("usage") is found):
             return event(data)
-        _tell(document, found, self.usage, self._call.pricing)
+        if self._call.pricing is not None:
+            usage.write_cost(found, self.usage, self._call.pricing)
+        document["usage"] = found
         return event(encoded(document))
 
     def _without_usage(self, document: dict[str, Any], data: bytes) -> bytes:
@@ -217,10 +231,10 @@ class OpenAIDecoder(StreamDecoder):
             return b""
         return event(encoded(document))
 
-    def _note(self, document: dict[str, Any]) -> bool:
+    def _note(self, document: dict[str, Any], choices: list[dict[str, Any]]) -> bool:
         """Keep in mind what each choice says of itself, and settle its form; whether anything had to be changed."""
         changed = False
-        for choice in _choices(document):
+        for choice in choices:
             index = choice.get("index") if self._several else 0
             index = index if isinstance(index, int) else 0
             if choice.get("finish_reason"):
@@ -253,16 +267,9 @@ def _wants_several(document: Mapping[str, Any]) -> bool:
     return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
-def _tell(document: dict[str, Any], found: dict[str, Any], counted: Usage, pricing: Pricing | None) -> None:
-    """Put a provider's usage where applications look for it, with what it cost where that is known."""
-    if pricing is not None:
-        usage.write_cost(found, counted, pricing)
-    document["usage"] = found
-
-
-def _settle_whole(document: dict[str, Any]) -> bool:
+def _settle_whole(document: dict[str, Any], choices: list[dict[str, Any]]) -> bool:
     changed = False
-    for index, choice in enumerate(_choices(document)):
+    for index, choice in enumerate(choices):
         if isinstance(told := choice.get("message"), dict):
             changed = message.settle(told) or changed
             if told.get("tool_calls"):
@@ -275,12 +282,11 @@ def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
 
 
-def _failure(document: dict[str, Any]) -> dict[str, Any] | None:
+def _failure(document: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The error that an answer or a chunk is; an `error` beside choices is one if a finish reason says so.
 
     Sources: https://openrouter.ai/docs/api-reference/errors; Mistral's error objects call themselves `error`.
     """
-    choices = _choices(document)
     if (document.get("error") and not choices) or document.get("object") == "error":
         return document
     for choice in choices:

@@ -20,12 +20,12 @@ _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_R
 
 _CACHE_WRITE = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 
-_OPENAI = frozenset(
-    ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details")
-)
-"""All that most usages hold: what other providers add need not be looked for there."""
+_COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
+"""All that many usages hold."""
 
-_NOTHING: Mapping[str, Any] = {}
+_OPENAI = _COUNTS | {"prompt_tokens_details", "completion_tokens_details"}
+"""All that OpenAI's hold: what other providers add need not be looked for there."""
+
 _NANO = Decimal(1_000_000_000)
 _MOST = 10**15
 
@@ -50,18 +50,33 @@ def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def read(document: Mapping[str, Any], usage: Usage) -> None:
     """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
-    prompt = _details(document, "prompt_tokens_details", "input_tokens_details")
-    completion = _details(document, "completion_tokens_details", "output_tokens_details")
-    others = _NOTHING if document.keys() <= _OPENAI else document
-    usage.input_tokens = _first(document, _INPUT)
-    usage.cache_read_tokens = _first(prompt, _CACHE_READ) or _first(others, _CACHE_READ_OUTSIDE)
-    usage.cache_write_tokens = _first(prompt, _CACHE_WRITE) or _first(others, _CACHE_WRITE)
-    usage.reasoning_tokens = _first(completion, _REASONING) or _first(others, _REASONING)
-    usage.output_tokens = _output(document, usage)
-    usage.audio_tokens = _first(prompt, _AUDIO) + _first(completion, _AUDIO)
-    usage.image_tokens = _first(prompt, _IMAGE) + _first(completion, _IMAGE)
-    usage.provider_cost = _provider_cost(others) if others else None
     usage.source = "provider"
+    usage.input_tokens = _first(document, _INPUT)
+    usage.cache_read_tokens = usage.cache_write_tokens = usage.reasoning_tokens = 0
+    usage.audio_tokens = usage.image_tokens = 0
+    usage.provider_cost = None
+    if not document.keys() <= _COUNTS:
+        _read_details(document, usage)
+    usage.output_tokens = _first(document, _OUTPUT)
+    if usage.reasoning_tokens and _is_beside(document, usage):
+        usage.output_tokens += usage.reasoning_tokens
+
+
+def _read_details(document: Mapping[str, Any], usage: Usage) -> None:
+    if prompt := _details(document, "prompt_tokens_details", "input_tokens_details"):
+        usage.cache_read_tokens = _first(prompt, _CACHE_READ)
+        usage.cache_write_tokens = _first(prompt, _CACHE_WRITE)
+    if completion := _details(document, "completion_tokens_details", "output_tokens_details"):
+        usage.reasoning_tokens = _first(completion, _REASONING)
+    for each in (prompt, completion):
+        if each:
+            usage.audio_tokens += _first(each, _AUDIO)
+            usage.image_tokens += _first(each, _IMAGE)
+    if not document.keys() <= _OPENAI:
+        usage.cache_read_tokens = usage.cache_read_tokens or _first(document, _CACHE_READ_OUTSIDE)
+        usage.cache_write_tokens = usage.cache_write_tokens or _first(document, _CACHE_WRITE)
+        usage.reasoning_tokens = usage.reasoning_tokens or _first(document, _REASONING)
+        usage.provider_cost = _provider_cost(document)
 
 
 def write_cost(document: dict[str, Any], usage: Usage, pricing: Pricing) -> None:
@@ -69,31 +84,28 @@ def write_cost(document: dict[str, Any], usage: Usage, pricing: Pricing) -> None
     document["cost"] = pricing(usage) / 1e9
 
 
-def _output(document: Mapping[str, Any], usage: Usage) -> int:
-    """Completion tokens with the reasoning in them. xAI counts it beside them; its total tells.
+def _is_beside(document: Mapping[str, Any], usage: Usage) -> bool:
+    """Whether the reasoning is counted beside the completion tokens and not in them, as xAI does; its total tells.
 
     Source: https://docs.x.ai/docs/guides/reasoning
     """
-    completion = _first(document, _OUTPUT)
-    inside = usage.input_tokens + completion
-    total = _count(document.get("total_tokens")) or inside
-    return completion + usage.reasoning_tokens if total == inside + usage.reasoning_tokens else completion
+    return _count(document.get("total_tokens")) == usage.input_tokens + usage.output_tokens + usage.reasoning_tokens
 
 
-def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any] | None:
+    """The details that count anything; of two, the first."""
     for name in names:
         if isinstance(found := document.get(name), dict):
-            return found
-    return _NOTHING
+            return found if any(found.values()) else None
+    return None
 
 
 def _first(document: Mapping[str, Any], names: tuple[str, ...]) -> int:
     """The first count that is not 0: an empty detail must not hide the word that a provider really uses."""
-    if document:
-        for name in names:
-            value = document.get(name)
-            if value and (found := value if type(value) is int and 0 < value < _MOST else _count(value)):
-                return found
+    for name in names:
+        value = document.get(name)
+        if value and (found := value if type(value) is int and 0 < value < _MOST else _count(value)):
+            return found
     return 0
 
 

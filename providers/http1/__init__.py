@@ -22,7 +22,7 @@ uvloop, 32 calls, then 100 streams x 50 chunks a second; medians of five rounds)
 Sources: https://www.rfc-editor.org/rfc/rfc9112, https://www.python-httpx.org/advanced/transports/
 """
 
-from .messages import Arrived, Prepared, head_of
+from .messages import Arrived, Prepared, Target
 from .pool import KEEPALIVE, Http1Transport
 
-__all__ = ["KEEPALIVE", "Arrived", "Http1Transport", "Prepared", "head_of"]
+__all__ = ["KEEPALIVE", "Arrived", "Http1Transport", "Prepared", "Target"]

@@ -6,18 +6,18 @@ not read to its end) spoils the connection: it is not used again, for the next c
 
 import asyncio
 import ssl
-from typing import Protocol, TypeAlias, cast
+from collections.abc import AsyncIterator
+from typing import Protocol, cast
 
 import httptools
 import httpx
+
+from .messages import Origin
 
 MAX_HEAD_BYTES = 128 * 1024
 """Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
 """Bytes of an answer that may wait for their reader before the provider is held back."""
-
-Origin: TypeAlias = tuple[str, str, int]
-"""Scheme, host and port."""
 
 
 class Owner(Protocol):
@@ -27,6 +27,8 @@ class Owner(Protocol):
 
     def lost(self, connection: "Connection") -> None: ...
 
+    def put_back(self, connection: "Connection") -> None: ...
+
 
 class Connection(asyncio.Protocol):
     """One connection and the exchange that is on it."""
@@ -34,24 +36,26 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, origin: Origin) -> None:
         self.origin = origin
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self.fields: dict[bytes, bytes] = {}
+        self.owner = owner
+        self.loop = asyncio.get_running_loop()
+        self._arriving: dict[bytes, bytes] = {}
+        self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
         self._parser = httptools.HttpResponseParser(self)
         self._transport = self._below = cast(asyncio.Transport, None)
-        self._waiter: asyncio.Future[None] | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
+        self.waiter: asyncio.Future[bytes] | None = None
+        self._unanswered = False
         self.parts: list[bytes] = []
         self._waiting_bytes = 0
         self._head_bytes = 0
         self._paused = False
         self.complete = True
         self._spoilt = False
-        self._lost: httpx.TransportError | None = None
+        self.lost: httpx.TransportError | None = None
 
     async def secure(self, tls: ssl.SSLContext) -> None:
         """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
-        secured = await self._loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
+        secured = await self.loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
         self._transport = cast(asyncio.Transport, secured)
 
     # --- the reader's side
@@ -60,24 +64,22 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether the exchange has ended, and been read to its end, so that another can follow it."""
         ended = self.complete and not self.parts
-        return ended and not self._spoilt and self._lost is None and not self._transport.is_closing()
+        return ended and not self._spoilt and self.lost is None and not self._transport.is_closing()
 
-    def ask(self, head: bytes, body: bytes) -> None:
-        """Begin an exchange."""
+    def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
+        """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
         self.status = 0
         self._head_bytes = 0
         self.complete = False
+        self._unanswered = True
         if len(body) < HIGH_WATER:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
-
-    def change(self) -> "asyncio.Future[None]":
-        """Done when there is more of the answer. Raises `TransportError` if the connection is lost."""
-        if self._lost is not None:
-            raise self._lost
-        self._waiter = waiter = self._loop.create_future()
+        self.waiter = waiter = self.loop.create_future()
+        if self.lost is not None:
+            self.tell(waiter)
         return waiter
 
     def take(self) -> bytes:
@@ -91,26 +93,27 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; an answer that has not ended does not end with it."""
-        if self._lost is None:
-            self._lost = httpx.ReadError("the connection was closed here before the answer ended")
+        if self.lost is None:
+            self.lost = httpx.ReadError("the connection was closed here before the answer ended")
         self._transport.abort()
 
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._below = cast(asyncio.Transport, transport)
-        self._owner.opened(self)
+        self.owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.lost(self)
-        if self._lost is not None:
+        self.owner.lost(self)
+        if self.lost is not None:
             pass  # what was said first is the reason
         elif self.status:
             self.complete = self.complete or (exc is None and self._ends_with_connection())
-            self._lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
+            self.lost = httpx.ReadError(str(exc) if exc else "the connection was closed before the answer ended")
         else:
-            self._lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
-        self._wake()
+            self.lost = httpx.RemoteProtocolError(str(exc) if exc else "the connection was closed without an answer")
+        if (waiter := self.waiter) is not None:
+            self.tell(waiter)
 
     def data_received(self, data: bytes) -> None:
         if self.complete:
@@ -124,39 +127,46 @@ class Connection(asyncio.Protocol):
             self._break(f"what answered does not speak HTTP/1.1: {error}")
         if self._head_bytes > MAX_HEAD_BYTES:
             self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
-        self._wake()
+        if (waiter := self.waiter) is not None:
+            self.tell(waiter)
 
     def _break(self, why: str) -> None:
         if self.complete:
             self._spoilt = True
-        elif self._lost is None:
-            self._lost = httpx.RemoteProtocolError(why)
+        elif self.lost is None:
+            self.lost = httpx.RemoteProtocolError(why)
         self._transport.abort()
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def tell(self, waiter: "asyncio.Future[bytes]") -> None:
+        """Give what has come to who waits, if it is what is waited for: the head, then bytes of the body."""
+        if waiter.done():
+            pass  # whoever waited has gone
+        elif self.status if self._unanswered else self.parts:
+            waiter.set_result(b"" if self._unanswered else self.take())
+            self._unanswered = False
+        elif self.complete:
+            _fail(waiter, StopAsyncIteration())
+        elif self.lost is not None:
+            _fail(waiter, self.lost)
+        else:
+            return
+        self.waiter = None
 
     def _ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the body (RFC 9112, 6.3)."""
-        names = {name for name, _ in self.headers}
-        return not names & {b"content-length", b"transfer-encoding"}
+        return self.fields.keys().isdisjoint((b"content-length", b"transfer-encoding"))
 
     # --- the parser's side
 
     def on_message_begin(self) -> None:
-        self._fields = []
+        self._arriving.clear()
         self._spoilt = self._spoilt or self.complete  # a second answer to one request
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # what comes later are trailers: nobody asked for them (RFC 9110, 6.5.1)
-            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if not self.complete and (status >= 200 or status == 101):
-            self.status, self.headers = status, self._fields
+            self.status = status
+            self.fields = {name.lower(): value for name, value in self._arriving.items()}
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
@@ -171,8 +181,39 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
             self.complete = True
-            self._spoilt = self._spoilt or not self._parser.should_keep_alive() or self._is_sending()
+            unsent = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
+            self._spoilt = bool(self._spoilt or unsent or not self._parser.should_keep_alive())
 
-    def _is_sending(self) -> bool:
-        """Whether the answer came before all of the request had left."""
-        return self._transport.get_write_buffer_size() > 0 or self._below.get_write_buffer_size() > 0
+
+class Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
+    """The body of one answer, as it comes; `aclose` lets go of its connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Connection | None = connection
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it has been read."""
+        connection = self._connection
+        return connection is None or (connection.complete and not connection.parts)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __anext__(self) -> "asyncio.Future[bytes]":
+        if (connection := self._connection) is None:
+            raise StopAsyncIteration
+        connection.waiter = waiter = connection.loop.create_future()
+        if connection.parts or connection.complete or connection.lost is not None:
+            connection.tell(waiter)
+        return waiter
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.owner.put_back(connection)
+
+
+def _fail(waiter: "asyncio.Future[bytes]", error: Exception) -> None:
+    waiter.set_exception(error)
+    waiter.exception()  # who is cancelled before it hears of this need not be told

@@ -3,9 +3,12 @@
 So a request's head is written once for all calls that have the same, and headers are made for who asks for them.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
+
+Origin: TypeAlias = tuple[str, str, int]
+"""Scheme, host and port."""
 
 
 def head_of(method: str, url: httpx.URL, headers: httpx.Headers) -> bytes:
@@ -21,44 +24,68 @@ def head_of(method: str, url: httpx.URL, headers: httpx.Headers) -> bytes:
     return head
 
 
-class Prepared(httpx.Request):
-    """A request whose head was written before: all calls of a wire have the same one, but for the body's length.
+def origin_of(url: httpx.URL) -> Origin:
+    """Where a request goes, by the name that is looked up: `url.host` is for people, and may be written otherwise."""
+    return url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
 
-    It is httpx's request to whoever asks; its headers are made then (httpx works them out anew each time, 10 us).
+
+class Target:
+    """What is the same for all requests of a kind: where they go, and their head but for the body's length.
+
+    Raises `LocalProtocolError` if a header holds a line end.
     """
 
-    def __init__(
-        self, method: str, url: httpx.URL, fields: httpx.Headers, head: bytes, body: bytes, extensions: dict[str, Any]
-    ) -> None:
+    __slots__ = ("extensions", "head", "headers", "method", "origin", "url")
+
+    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, extensions: dict[str, Any]) -> None:
         self.method = method
         self.url = url
+        self.headers = headers
         self.extensions = extensions
-        self.stream = httpx.ByteStream(body)
-        self.head = b"%scontent-length: %d\r\n\r\n" % (head[:-2], len(body)) if body else head
+        self.origin = origin_of(url)
+        self.head = head_of(method, url, headers)
+
+
+class Prepared(httpx.Request):
+    """A request to a target. It is httpx's request to whoever asks; headers and stream are made then."""
+
+    def __init__(self, target: Target, body: bytes) -> None:
+        self.target = target
+        self.method = target.method
+        self.url = target.url
+        self.extensions = target.extensions
         self.body = self._content = body
-        self._fields = fields
+        self.head = b"%scontent-length: %d\r\n\r\n" % (target.head[:-2], len(body)) if body else target.head
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody
         length = [(b"content-length", b"%d" % len(self.body))] if self.body else []
-        return httpx.Headers([*self._fields.raw, *length])
+        return httpx.Headers([*self.target.headers.raw, *length])
+
+    @property
+    def stream(self) -> httpx.ByteStream:  # type: ignore[override]  # an attribute there, and written by nobody
+        return httpx.ByteStream(self.body)
 
 
 class Arrived(httpx.Response):
     """An answer as it came; it is httpx's response, with headers, to whoever asks for them.
 
-    `fields` has the headers by their names in lower case; of several with the same name, the last.
+    `fields` has the headers by their names in lower case; of several with the same name, the last. `body` is its
+    stream, or all of it where it came with the head.
     """
 
-    def __init__(self, status: int, fields: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream) -> None:
-        self._raw = fields
-        self.fields = dict(fields)
+    def __init__(self, status: int, fields: dict[bytes, bytes], body: bytes | httpx.AsyncByteStream) -> None:
+        self.fields = fields
+        self.body = body
         self.status_code = status
-        self.stream = stream
         self.extensions = {}
         self.is_closed = self.is_stream_consumed = False
         self._request, self._num_bytes_downloaded = None, 0
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody
-        return httpx.Headers(self._raw)
+        return httpx.Headers(list(self.fields.items()))
+
+    @property
+    def stream(self) -> httpx.AsyncByteStream:  # type: ignore[override]  # an attribute there, and written by nobody
+        return httpx.ByteStream(self.body) if isinstance(self.body, bytes) else self.body

@@ -3,14 +3,13 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohappyeyeballs
 import httpx
 
-from .connection import Connection, Origin
-from .messages import Arrived, Prepared, head_of
+from .connection import Body, Connection
+from .messages import Arrived, Origin, Prepared, head_of, origin_of
 
 KEEPALIVE = 45.0
 """Seconds that an idle connection is kept: shorter than the 60 after which load balancers close theirs."""
@@ -42,21 +41,22 @@ class Http1Transport(httpx.AsyncBaseTransport):
         return len(self._open)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        # the name as it is looked up: `url.host` is for people, and Python writes some of those names otherwise
-        origin = url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+        if isinstance(request, Prepared):
+            origin, head, body = request.target.origin, request.head, request.body
+        else:
+            origin, body = origin_of(request.url), await request.aread()
+            head = head_of(request.method, request.url, request.headers)
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
-            if isinstance(request, Prepared):
-                connection.ask(request.head, request.body)
-            else:
-                connection.ask(head_of(request.method, url, request.headers), await request.aread())
-            while not connection.status:
-                await connection.change()
+            await connection.ask(head, body)
         except BaseException:
             connection.abort()
             raise
-        return Arrived(connection.status, connection.headers, _Body(self, connection))
+        if not connection.complete:
+            return Arrived(connection.status, connection.fields, Body(connection))
+        answer = Arrived(connection.status, connection.fields, connection.take())
+        self.put_back(connection)
+        return answer
 
     async def aclose(self) -> None:
         for connection in list(self._open):
@@ -150,33 +150,6 @@ class Http1Transport(httpx.AsyncBaseTransport):
             self._tls = httpx.create_ssl_context(trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
-
-
-class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
-    """The body of one answer; `aclose` lets go of its connection."""
-
-    __slots__ = ("_connection", "_pool")
-
-    def __init__(self, pool: Http1Transport, connection: Connection) -> None:
-        self._pool = pool
-        self._connection: Connection | None = connection
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while (connection := self._connection) is not None:
-            if connection.parts:
-                return connection.take()
-            if connection.complete:
-                break
-            await connection.change()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.put_back(connection)
 
 
 def _failed(lookup: "asyncio.Task[list[Any]]") -> bool:

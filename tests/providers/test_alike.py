@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.alike import Alike
-from providers.contract import Call
+from providers.contract import Call, ProviderError
 from providers.openai import OpenAIWire
 
 
@@ -36,14 +36,66 @@ def test_nothing_is_known_at_first() -> None:
 @pytest.mark.parametrize("text", ["", " there", "ü €", "two\nlines", "a\\b", "tab\t."])
 def test_another_text(alike: Alike, text: str) -> None:
     """It passes as the first one did; escapes are letters, too."""
-    assert alike.passed(chunk(text)) == without_usage(chunk(text))
+    assert alike.passed(chunk(text)) == (without_usage(chunk(text)), b"")
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], ["", "", ""], ["a\\b", "ü", "two\nlines", "."]])
+def test_several_that_came_together(alike: Alike, texts: list[str]) -> None:
+    """They pass as each of them would."""
+    together = b"".join(map(chunk, texts))
+    assert alike.passed(together) == (without_usage(together), b"")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        chunk("b", x=1),
+        chunk("b")[:-60],
+        chunk("b")[:-1],
+        b"data: [DONE]\n\n",
+        b"\n",
+        b"data",
+    ],
+)
+def test_what_follows_is_left(alike: Alike, rest: bytes) -> None:
+    """Only the events at the beginning are alike, and only whole ones."""
+    assert alike.passed(chunk("a") + chunk("") + rest) == (without_usage(chunk("a") + chunk("")), rest)
+
+
+def test_an_error_behind_events_waits_until_they_are_told() -> None:
+    """It comes with the next feed, and ever after."""
+    decoder = OpenAIWire().stream(Call("m", {}, stream=True))
+    decoder.feed(chunk("a"))
+    told = decoder.feed(chunk("b") + b'data: {"error":{"message":"broken"}}\n\n')
+    assert told == without_usage(chunk("b"))
+    assert decoder.failed
+    for again in (lambda: decoder.feed(chunk("c")), decoder.close):
+        with pytest.raises(ProviderError, match="broken"):
+            again()
+
+
+def test_the_last_of_several_teaches() -> None:
+    """Those before it may be of another form."""
+    seen, data = Alike(), chunk("a", id="other") + chunk("b")
+    seen.learn(data, without_usage(data))
+    assert seen.passed(chunk("c")) == (without_usage(chunk("c")), b"")
+    assert seen.passed(chunk("c", id="other")) is None
+
+
+@pytest.mark.parametrize("before", ["", "a", "\\"])
+def test_a_mark_that_belongs_to_its_text_in_one_of_several(alike: Alike, before: str) -> None:
+    """Behind a backslash a quotation mark ends nothing."""
+    spoilt = chunk("b").replace(b'"b"', b'"b\\"')
+    assert alike.passed(chunk(before) + spoilt) is None
+    assert alike.passed(spoilt + chunk(before)) is None
 
 
 @pytest.mark.parametrize(
     "data",
     [
         *(chunk('a "word"'), chunk("a", id="other"), chunk("a", x=1), chunk("a")[:-1], chunk("a")[1:], b""),
-        *(chunk("a") + chunk("b"), chunk("\\")[:-60], chunk("a").replace(b'"a"', b'"a\\"')),
+        *(chunk("\\")[:-60], chunk("a").replace(b'"a"', b'"a\\"'), chunk("a")[:-60]),
+        *(chunk("a") + chunk("b", x=1) + chunk("c"), chunk("a") + chunk("b", id="other") + chunk("c")),
         chunk("a").replace(b'"a"', b'"a\n"'),
         b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a","tool_calls":[]}}]}\n\n',
         b'data: {"error":{}}\n\n',
@@ -55,10 +107,14 @@ def test_another_form(alike: Alike, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [chunk("a") + chunk("b"), b'data: {"choices":[]}\n\n', chunk('"'), chunk("a").replace(b"\n\n", b"\n")]
+    "data",
+    [
+        *(b'data: {"choices":[]}\n\n', chunk("a") + b'data: {"choices":[]}\n\n'),
+        *(chunk('"'), chunk("a").replace(b"\n\n", b"\n")),
+    ],
 )
 def test_a_form_that_teaches_nothing(data: bytes) -> None:
-    """Several events, none with a text, or one whose text has a quotation mark."""
+    """An event without a text, or one whose text has a quotation mark."""
     seen = Alike()
     seen.learn(data, data)
     assert seen.passed(chunk("a")) is None

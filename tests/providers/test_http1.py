@@ -65,12 +65,32 @@ async def ask(transport: Http1Transport, url: str) -> httpx.Response:
 
 async def test_what_one_caller_left_unread_reaches_no_other(transport: Http1Transport) -> None:
     """An answer that had come whole when its reader left is not the beginning of the next one."""
-    async with serving(says(plain(b"a secret"))) as server:
+
+    async def head_first(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"a secret")
+
+    async with serving(head_first) as server:
         response = await transport.handle_async_request(asking(server.url))
         await asyncio.sleep(0.05)
         await response.aclose()
         assert (await ask(transport, server.url)).content == b"a secret"
         assert server.connections == 2
+
+
+async def test_an_answer_that_came_with_its_head_is_read(transport: Http1Transport) -> None:
+    """Nothing of it is left on the connection, whether or not its caller looks at it."""
+    answers = iter([plain(b"a secret"), plain(b"another")])
+
+    async def one_each(writer: asyncio.StreamWriter) -> None:
+        writer.write(next(answers))
+
+    async with serving(one_each) as server:
+        response = await transport.handle_async_request(asking(server.url))
+        assert (await ask(transport, server.url)).content == b"another"
+        assert await response.aread() == b"a secret"
+        assert server.connections == 1
 
 
 UNTIL_IT_CLOSES = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
