@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.benchmark.system import (
+    TICKS,
     BenchmarkError,
     Cores,
     Resident,
@@ -39,12 +40,12 @@ def test_cpu_of_a_process_that_has_ended() -> None:
 
 
 def test_cpu_is_that_of_the_process() -> None:
-    """What it burns is counted."""
+    """What it burns is counted, to the kernel's tick."""
     before = cpu_of([os.getpid()])
     deadline = time.process_time() + 0.05
     while time.process_time() < deadline:
         pass
-    assert (cpu_of([os.getpid()]) - before).total >= 0.04
+    assert (cpu_of([os.getpid()]) - before).total > 0.05 - 2 / TICKS
 
 
 def test_the_peak_is_never_below_what_there_is() -> None:
