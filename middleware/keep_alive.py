@@ -70,7 +70,7 @@ class _Heart:
             self._sending = False
         self._last = self._loop.time()
         if message.get("more_body", False):
-            self._body = message.get("body", b"")
+            self._body = message.get("body") or self._body
         else:
             self.stop()
 

@@ -187,4 +187,5 @@ def _allowances(limit: int, taken: int, full_in: float) -> Iterator[Allowance]:
 
 
 def _remaining(limit: int, full_in: float) -> int:
-    return max(0, math.floor((WINDOW - full_in) * limit / WINDOW + 1e-6))
+    """How many more may come; with the microsecond that is let pass, for `full_in` may be rounded up by as much."""
+    return max(0, math.floor((WINDOW + 1e-6 - full_in) * limit / WINDOW))

@@ -131,6 +131,13 @@ async def test_replicas_together_are_exact(replicas: list[RedisLimiter], name: s
     assert 30 <= sum(each.allowed for each in taken) <= most(30, time.monotonic() - began)
 
 
+@pytest.mark.parametrize("limit", [997, 999])
+async def test_what_remains_is_what_redis_would_give(replicas: list[RedisLimiter], name: str, limit: int) -> None:
+    """Also where a request's share of the minute is no whole number of microseconds."""
+    taken = await asyncio.gather(*(replicas[0].take(name, limit) for _ in range(4)))
+    assert [each.remaining for each in taken] == [limit - 1, limit - 2, limit - 3, limit - 4]
+
+
 async def test_replicas_see_each_other(replicas: list[RedisLimiter], name: str) -> None:
     """What one replica gave away is gone on the other."""
     await replicas[0].take(name, 10)

@@ -74,6 +74,13 @@ async def test_nothing_inside_an_event() -> None:
     assert peer.sent == [head, half, rest, last]
 
 
+async def test_an_empty_message_ends_no_event() -> None:
+    """What says nothing leaves the event as it was: half sent."""
+    head, half, nothing, rest, last = messages(b"data: a", b"", b"bc\n\n", b"", headers=SSE)
+    peer = await drive(KeepAlive(paced(head, half, nothing, 0.1, rest, last), QUIET))
+    assert peer.sent == [head, half, nothing, rest, last]
+
+
 @pytest.mark.parametrize("error", [None, KeyError("x")], ids=["end", "failure"])
 async def test_nothing_after_the_end(error: Exception | None) -> None:
     """Once the application has returned or failed nothing is sent any more."""
