@@ -36,6 +36,7 @@ AROUND_A_HEADER = len(b": \r\n")
 LARGEST_IGNORED = 64 * 1024 * 1024
 """Bytes of a body that may still arrive after it has been refused, so that its sender can read the refusal."""
 REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+UPGRADE = b"upgrade"
 NEVER = float("inf")
 
 _logger = logging.getLogger("uvicorn.error")
@@ -110,8 +111,9 @@ class BoundedProtocol(asyncio.Protocol):
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._unread = 0  # to another protocol, which nobody offers: HTTP lets a server ignore the wish
+        except httptools.HttpParserUpgrade as wish:
+            self._unread = 0
+            self.data_received(self._head_without_wish() + data[wish.args[0] :])
         except httptools.HttpParserError:
             _logger.warning("Invalid HTTP request received.")
             self._refuse(b"400 Bad Request", "Invalid HTTP request received.")
@@ -153,10 +155,12 @@ class BoundedProtocol(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._head_is_open = False
         if self._unread > LARGEST_HEAD and self._is_large():
             self._refuse_head()
             raise ValueError("the head is too large")  # ends the parsing
+        if self._parser.should_upgrade() and self._wishes():
+            return  # the head is told again
+        self._head_is_open = False
         self._unread = 0
         cycle = self._cycle = self._request()
         if self._answered is None:
@@ -176,6 +180,8 @@ class BoundedProtocol(asyncio.Protocol):
             self.transport.close()
 
     def on_message_complete(self) -> None:
+        if self._head_is_open:
+            return
         self._unread = 0
         self._cycle.end_body()
         if self._answered is None:
@@ -184,6 +190,20 @@ class BoundedProtocol(asyncio.Protocol):
     def _is_large(self) -> bool:
         size = len(self._url) + AROUND_A_HEADER * len(self._headers)
         return size + sum(map(len, chain(*self._headers))) > LARGEST_HEAD
+
+    def _wishes(self) -> bool:
+        """Whether a header wishes for another protocol; the method CONNECT is no such wish, and has no path."""
+        return any(name == UPGRADE for name, _ in self._headers)
+
+    def _head_without_wish(self) -> bytes:
+        """The head that has just come, for a parser that would take its body for bytes of another protocol.
+
+        Nobody offers one, and HTTP lets a server ignore the wish; who sends a body with it means it as one.
+        """
+        parser = self._parser
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self._headers if header[0] != UPGRADE]
+        return b"\r\n".join((*lines, b"", b""))
 
     def _request(self) -> Cycle:
         parser = self._parser

@@ -528,6 +528,24 @@ async def test_upgrade_is_ignored() -> None:
         assert (await client.sends(upgrade)).endswith(b"hello")
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("request_", [POST + b"GET", CHUNKED + b"3\r\nGET\r\n0\r\n\r\n"], ids=["length", "chunked"])
+async def test_body_behind_a_wish_to_upgrade(request_: bytes, size: int) -> None:
+    """It is this request's, and not the next request; what follows it is answered, too."""
+    client = Client(echo)
+    wish = request_.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n")
+    sent = wish + wish + POST + b"end"
+    answers = await client.sends(*(sent[i : i + size] for i in range(0, len(sent), size)))
+    assert [each[-3:] for each in answers.split(b"HTTP/1.1 200 OK")[1:]] == [b"GET", b"GET", b"end"]
+
+
+async def test_nobody_is_connected() -> None:
+    """This is no proxy, whatever else is wished for."""
+    client = Client(HELLO)
+    await client.sends(b"CONNECT a:1 HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+    assert await refused(client) == 400
+
+
 async def test_shutdown_ends_idle_connections() -> None:
     """At once, and those that answer afterwards."""
     idle, running, app = Client(HELLO), Client(app := Waiting()), app
