@@ -36,6 +36,8 @@ AROUND_A_HEADER = len(b": \r\n")
 LARGEST_IGNORED = 64 * 1024 * 1024
 """Bytes of a body that may still arrive after it has been refused, so that its sender can read the refusal."""
 REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+MOST_WAITING = 32
+"""Requests on a connection behind the one that is answered: one read can bring thousands, a kilobyte each."""
 UPGRADE = b"upgrade"
 NEVER = float("inf")
 
@@ -165,9 +167,11 @@ class BoundedProtocol(asyncio.Protocol):
         cycle = self._cycle = self._request()
         if self._answered is None:
             self._start(cycle)
-        else:
+        elif len(self._queue) < MOST_WAITING:
             self._queue.append(cycle)
             self.flow.pause_reading()
+        else:
+            raise ValueError("too many requests wait for their turn")
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

@@ -504,6 +504,14 @@ async def test_one_after_the_other() -> None:
     assert not client.transport.paused
 
 
+@pytest.mark.parametrize(("waiting", "ends"), [(server.MOST_WAITING, False), (server.MOST_WAITING + 1, True)])
+async def test_many_at_once(waiting: int, ends: bool) -> None:
+    """Some may wait for their turn; who sends more than that is cut off."""
+    client = Client(Waiting())
+    await client.sends(GET * (1 + waiting))
+    assert client.cut_off == ends
+
+
 async def test_nothing_behind_the_last() -> None:
     """A request behind one that ended the connection is not answered."""
     client = Client(HELLO)
