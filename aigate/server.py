@@ -80,6 +80,7 @@ class BoundedProtocol(asyncio.Protocol):
         self.server_state = server_state
         self._state = app_state
         self._header_timeout = float(app_state.get("header_timeout", DEFAULT_HEADER_TIMEOUT))
+        self._write_timeout = float(app_state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
         self._loop = _loop or asyncio.get_running_loop()
         self._headers: RawHeaders = []
         self._queue: deque[Cycle] = deque()
@@ -125,8 +126,7 @@ class BoundedProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """A client that does not read must not hold its call, nor who waits for the same answer."""
         self.flow.pause_writing()
-        timeout = float(self._state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
-        self._stalled = self._loop.call_later(timeout, self.transport.abort)
+        self._stalled = self._loop.call_later(self._write_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
@@ -137,9 +137,14 @@ class BoundedProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn's wish that the connection ends as soon as nothing is being answered."""
         if self._answered is None:
-            self.transport.close()
+            self.close()
         else:
             self._cycle.keep_alive = False
+
+    def close(self) -> None:
+        """End the connection as soon as the client has what has been written, or has not read it in time."""
+        self.transport.close()
+        self._allow(self._write_timeout)
 
     # --- what the parser finds
 
@@ -181,7 +186,7 @@ class BoundedProtocol(asyncio.Protocol):
             return
         cycle.ignored += len(body)
         if cycle.ignored > LARGEST_IGNORED:
-            self.transport.close()
+            self.close()
 
     def on_message_complete(self) -> None:
         if self._head_is_open:
@@ -272,10 +277,12 @@ class BoundedProtocol(asyncio.Protocol):
         left = self._deadline - self._loop.time()
         if left > 0:
             self._look_after(left)
+        elif self.transport.is_closing():
+            self.transport.abort()
         elif self._head_is_open:
             self._refuse(b"408 Request Timeout", f"The headers did not arrive within {self._header_timeout:g} s.")
         else:
-            self.transport.close()
+            self.close()
 
     def _refuse_head(self) -> None:
         self._refuse(b"431 Request Header Fields Too Large", f"The head is over {LARGEST_HEAD} bytes.")
@@ -287,7 +294,7 @@ class BoundedProtocol(asyncio.Protocol):
         if self._answered is None or not self._answered.begun:
             body = orjson.dumps(CallerFault(message).body())
             self.transport.write(REFUSAL % (status, len(body)) + body)
-        self.transport.close()
+        self.close()
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,7 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.closed = False
+        self.aborted = False
         self.paused = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -39,7 +40,8 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -461,6 +463,16 @@ async def test_who_does_not_read_is_cut_off() -> None:
     client.connection.pause_writing()
     await asyncio.sleep(2 * SHORT)
     assert client.cut_off
+
+
+@pytest.mark.parametrize("request_", [GET, GET.replace(b"Host: x", b"Connection: close"), b"nonsense\r\n\r\n", b""])
+async def test_who_does_not_read_the_end_is_cut_off(request_: bytes) -> None:
+    """What is to be closed when all is read is closed in any case."""
+    client = Client(HELLO, keep_alive=SHORT, header_timeout=SHORT, write_timeout=SHORT)
+    await client.sends(request_)
+    assert not client.transport.aborted
+    await asyncio.sleep(4 * SHORT)
+    assert client.transport.aborted
 
 
 # --- the connection -------------------------------------------------------------------------------------------
