@@ -294,6 +294,8 @@ class BoundedProtocol(asyncio.Protocol):
         if self._answered is None or not self._answered.begun:
             body = orjson.dumps(CallerFault(message).body())
             self.transport.write(REFUSAL % (status, len(body)) + body)
+        if self._answered is not None:
+            self._answered.disconnect()  # a transport takes more as long as something waits in it
         self.close()
 
 

@@ -540,6 +540,17 @@ async def test_refusal_is_not_written_into_an_answer(then: bytes) -> None:
     assert client.cut_off
 
 
+async def test_nothing_behind_a_refusal() -> None:
+    """An application whose place was taken by it says nothing any more, however long the connection stays."""
+    client = Client(app := Waiting())
+    await client.sends(GET, b"nonsense\r\n\r\n")
+    assert await refused(client) == 400
+    client.transport.closed = False  # to writing, while something waits to be read
+    app.go_on.set()
+    await settled()
+    assert len(client.writes) == 1
+
+
 async def test_upgrade_is_ignored() -> None:
     """There is no other protocol."""
     client = Client(HELLO)
