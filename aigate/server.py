@@ -123,6 +123,10 @@ class BoundedProtocol(asyncio.Protocol):
         if self._unread > LARGEST_HEAD:
             self._refuse_head()
 
+    def eof_received(self) -> None:
+        """The client has gone, or sends nothing more: nobody can tell which, and the connection ends."""
+        self.close()
+
     def pause_writing(self) -> None:
         """A client that does not read must not hold its call, nor who waits for the same answer."""
         self.flow.pause_writing()
@@ -267,7 +271,8 @@ class BoundedProtocol(asyncio.Protocol):
             self._look_after(seconds)
 
     def _look_after(self, seconds: float) -> None:
-        seconds = min(seconds, self._header_timeout, self._keep_alive)  # the shortest that could be noted until then
+        shortest = min(self._header_timeout, self._keep_alive, self._write_timeout)  # that could be noted until then
+        seconds = min(seconds, shortest)
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:

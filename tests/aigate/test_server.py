@@ -475,6 +475,16 @@ async def test_who_does_not_read_the_end_is_cut_off(request_: bytes) -> None:
     assert client.transport.aborted
 
 
+async def test_who_ends_and_does_not_read_is_cut_off() -> None:
+    """While something is answered, too."""
+    client = Client(Waiting(start()), write_timeout=SHORT)
+    await client.sends(GET)
+    client.connection.eof_received()
+    assert not client.transport.aborted
+    await asyncio.sleep(2 * SHORT)
+    assert client.transport.aborted
+
+
 # --- the connection -------------------------------------------------------------------------------------------
 
 
