@@ -39,6 +39,8 @@ REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\
 MOST_WAITING = 32
 """Requests on a connection behind the one that is answered: one read can bring thousands, a kilobyte each."""
 UPGRADE = b"upgrade"
+SHORTEST_WAIT = 0.05
+"""Seconds between two looks at a deadline, at least: a time-out of 0 must not keep the loop busy."""
 NEVER = float("inf")
 
 _logger = logging.getLogger("uvicorn.error")
@@ -272,8 +274,7 @@ class BoundedProtocol(asyncio.Protocol):
 
     def _look_after(self, seconds: float) -> None:
         shortest = min(self._header_timeout, self._keep_alive, self._write_timeout)  # that could be noted until then
-        seconds = min(seconds, shortest)
-        self._timer = self._loop.call_later(seconds, self._look)
+        self._timer = self._loop.call_later(min(seconds, max(shortest, SHORTEST_WAIT)), self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -56,14 +56,14 @@ class Transport(asyncio.Transport):
 class Client:
     """The other end of a connection to `app`."""
 
-    def __init__(self, app: ASGIApp, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol, **options: Any) -> None:
         config = Config(app, log_config=None, timeout_keep_alive=options.pop("keep_alive", 60))
         config.load()
         config.loaded_app = app
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
         self.transport = Transport()
-        self.connection = BoundedProtocol(config, self.state, options)
+        self.connection = protocol(config, self.state, options)
         self.connection.connection_made(self.transport)
 
     async def sends(self, *pieces: bytes) -> bytes:
@@ -662,6 +662,22 @@ async def test_idle_connection_ends() -> None:
     await asyncio.sleep(1)
     assert client.cut_off
     assert len(client.writes) == 1
+
+
+async def test_a_time_out_of_nothing_keeps_nobody_busy() -> None:
+    """A deadline is looked at now and then, however short another one is."""
+    looks = 0
+
+    class Counting(BoundedProtocol):
+        def _look(self) -> None:
+            nonlocal looks
+            looks += 1
+            super()._look()
+
+    client = Client(HELLO, Counting, write_timeout=0)
+    await client.sends(GET)
+    await asyncio.sleep(2 * SHORT)
+    assert looks < 4
 
 
 async def test_an_answer_has_its_time() -> None:
