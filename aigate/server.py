@@ -5,8 +5,8 @@ byte, so that a client that sends one byte of a header, or of a body that was re
 ever, and one that sends headers without end would fill the memory.
 
 A connection has one deadline at a time, and none while it is answering: what the client owes until then is the head
-of its first request, the rest of a message that it has begun, or nothing but to use the connection again. A timer
-looks at the deadline now and then, so that a call only notes it.
+of its first request, the rest of a message that it has begun, or nothing but to use the connection again; once the
+connection closes, to read what is left. A timer looks at the deadline now and then, so that a call only notes it.
 """
 
 import asyncio
