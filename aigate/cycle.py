@@ -48,6 +48,10 @@ class Connection(Protocol):
         """The answer is complete."""
         ...
 
+    def close(self) -> None:
+        """Nothing follows what has been written."""
+        ...
+
 
 class Cycle:
     """`scope` and what the connection has read of the request's body, and how far the answer to it is."""
@@ -119,7 +123,7 @@ class Cycle:
             await self._send_500()
         elif not self.complete and not self.disconnected:
             self._transport.write(self._head)  # of an answer that is seen to be broken, not of one that has not begun
-            self._transport.close()
+            self._connection.close()
 
     async def _send_500(self) -> None:
         body = b"Internal Server Error"
@@ -236,7 +240,7 @@ class Cycle:
         self.complete = True
         self._tell()
         if not self.keep_alive:
-            self._transport.close()
+            self._connection.close()
         self._connection.answered()
 
 

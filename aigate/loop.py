@@ -22,7 +22,8 @@ class Loop(uvloop.Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._slots: dict[float, _Slot] = {}
+        self._slots: dict[tuple[float, float], _Slot] = {}
+        """By their ends and widths: ends of slots of several widths fall together."""
         self._latest: dict[int, _Slot] = {}
         """By the magnitude of the delay: most timers go where the last one of about their delay went."""
 
@@ -48,15 +49,15 @@ class Loop(uvloop.Loop):
     def _slot_of(self, due: float, width: float) -> "_Slot":
         """The slot for what is due then; there are at most 32 of one width at a time."""
         end = due // width * width + width
-        slot = self._slots.get(end)
+        slot = self._slots.get((end, width))
         if slot is None:
-            slot = self._slots[end] = _Slot()
+            slot = self._slots[end, width] = _Slot()
             slot.begin, slot.end = end - width, end
             super().call_later(end - self.time(), self._fire, slot, context=Context())
         return slot
 
     def _fire(self, slot: "_Slot") -> None:
-        del self._slots[slot.end]
+        del self._slots[slot.end, slot.end - slot.begin]
         while slot:
             timer = slot.pop()
             self.call_soon(timer.fire, context=timer.context)

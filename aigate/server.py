@@ -5,8 +5,8 @@ byte, so that a client that sends one byte of a header, or of a body that was re
 ever, and one that sends headers without end would fill the memory.
 
 A connection has one deadline at a time, and none while it is answering: what the client owes until then is the head
-of its first request, the rest of a message that it has begun, or nothing but to use the connection again. A timer
-looks at the deadline now and then, so that a call only notes it.
+of its first request, the rest of a message that it has begun, or nothing but to use the connection again; once the
+connection closes, to read what is left. A timer looks at the deadline now and then, so that a call only notes it.
 """
 
 import asyncio
@@ -36,6 +36,11 @@ AROUND_A_HEADER = len(b": \r\n")
 LARGEST_IGNORED = 64 * 1024 * 1024
 """Bytes of a body that may still arrive after it has been refused, so that its sender can read the refusal."""
 REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+MOST_WAITING = 32
+"""Requests on a connection behind the one that is answered: one read can bring thousands, a kilobyte each."""
+UPGRADE = b"upgrade"
+SHORTEST_WAIT = 0.05
+"""Seconds between two looks at a deadline, at least: a time-out of 0 must not keep the loop busy."""
 NEVER = float("inf")
 
 _logger = logging.getLogger("uvicorn.error")
@@ -77,6 +82,7 @@ class BoundedProtocol(asyncio.Protocol):
         self.server_state = server_state
         self._state = app_state
         self._header_timeout = float(app_state.get("header_timeout", DEFAULT_HEADER_TIMEOUT))
+        self._write_timeout = float(app_state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
         self._loop = _loop or asyncio.get_running_loop()
         self._headers: RawHeaders = []
         self._queue: deque[Cycle] = deque()
@@ -110,19 +116,23 @@ class BoundedProtocol(asyncio.Protocol):
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._unread = 0  # to another protocol, which nobody offers: HTTP lets a server ignore the wish
+        except httptools.HttpParserUpgrade as wish:
+            self._unread = 0
+            self.data_received(self._head_without_wish() + data[wish.args[0] :])
         except httptools.HttpParserError:
             _logger.warning("Invalid HTTP request received.")
             self._refuse(b"400 Bad Request", "Invalid HTTP request received.")
         if self._unread > LARGEST_HEAD:
             self._refuse_head()
 
+    def eof_received(self) -> None:
+        """The client has gone, or sends nothing more: nobody can tell which, and the connection ends."""
+        self.close()
+
     def pause_writing(self) -> None:
         """A client that does not read must not hold its call, nor who waits for the same answer."""
         self.flow.pause_writing()
-        timeout = float(self._state.get("write_timeout", DEFAULT_WRITE_TIMEOUT))
-        self._stalled = self._loop.call_later(timeout, self.transport.abort)
+        self._stalled = self._loop.call_later(self._write_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
@@ -133,9 +143,14 @@ class BoundedProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn's wish that the connection ends as soon as nothing is being answered."""
         if self._answered is None:
-            self.transport.close()
+            self.close()
         else:
             self._cycle.keep_alive = False
+
+    def close(self) -> None:
+        """End the connection as soon as the client has what has been written, or has not read it in time."""
+        self.transport.close()
+        self._allow(self._write_timeout)
 
     # --- what the parser finds
 
@@ -153,17 +168,21 @@ class BoundedProtocol(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._head_is_open = False
         if self._unread > LARGEST_HEAD and self._is_large():
             self._refuse_head()
             raise ValueError("the head is too large")  # ends the parsing
+        if self._parser.should_upgrade() and self._wishes():
+            return  # the head is told again
+        self._head_is_open = False
         self._unread = 0
         cycle = self._cycle = self._request()
         if self._answered is None:
             self._start(cycle)
-        else:
+        elif len(self._queue) < MOST_WAITING:
             self._queue.append(cycle)
             self.flow.pause_reading()
+        else:
+            raise ValueError("too many requests wait for their turn")
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -173,9 +192,11 @@ class BoundedProtocol(asyncio.Protocol):
             return
         cycle.ignored += len(body)
         if cycle.ignored > LARGEST_IGNORED:
-            self.transport.close()
+            self.close()
 
     def on_message_complete(self) -> None:
+        if self._head_is_open:
+            return
         self._unread = 0
         self._cycle.end_body()
         if self._answered is None:
@@ -184,6 +205,20 @@ class BoundedProtocol(asyncio.Protocol):
     def _is_large(self) -> bool:
         size = len(self._url) + AROUND_A_HEADER * len(self._headers)
         return size + sum(map(len, chain(*self._headers))) > LARGEST_HEAD
+
+    def _wishes(self) -> bool:
+        """Whether a header wishes for another protocol; the method CONNECT is no such wish, and has no path."""
+        return any(name == UPGRADE for name, _ in self._headers)
+
+    def _head_without_wish(self) -> bytes:
+        """The head that has just come, for a parser that would take its body for bytes of another protocol.
+
+        Nobody offers one, and HTTP lets a server ignore the wish; who sends a body with it means it as one.
+        """
+        parser = self._parser
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self._headers if header[0] != UPGRADE]
+        return b"\r\n".join((*lines, b"", b""))
 
     def _request(self) -> Cycle:
         parser = self._parser
@@ -238,8 +273,8 @@ class BoundedProtocol(asyncio.Protocol):
             self._look_after(seconds)
 
     def _look_after(self, seconds: float) -> None:
-        seconds = min(seconds, self._header_timeout, self._keep_alive)  # the shortest that could be noted until then
-        self._timer = self._loop.call_later(seconds, self._look)
+        shortest = min(self._header_timeout, self._keep_alive, self._write_timeout)  # that could be noted until then
+        self._timer = self._loop.call_later(min(seconds, max(shortest, SHORTEST_WAIT)), self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -248,10 +283,12 @@ class BoundedProtocol(asyncio.Protocol):
         left = self._deadline - self._loop.time()
         if left > 0:
             self._look_after(left)
+        elif self.transport.is_closing():
+            self.transport.abort()
         elif self._head_is_open:
             self._refuse(b"408 Request Timeout", f"The headers did not arrive within {self._header_timeout:g} s.")
         else:
-            self.transport.close()
+            self.close()
 
     def _refuse_head(self) -> None:
         self._refuse(b"431 Request Header Fields Too Large", f"The head is over {LARGEST_HEAD} bytes.")
@@ -263,7 +300,9 @@ class BoundedProtocol(asyncio.Protocol):
         if self._answered is None or not self._answered.begun:
             body = orjson.dumps(CallerFault(message).body())
             self.transport.write(REFUSAL % (status, len(body)) + body)
-        self.transport.close()
+        if self._answered is not None:
+            self._answered.disconnect()  # a transport takes more as long as something waits in it
+        self.close()
 
 
 @lru_cache(maxsize=64)

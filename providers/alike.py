@@ -1,12 +1,12 @@
 """Why: the chunks of a stream are alike but for a word each, so what was looked through once needs no second look.
 
 Of a chunk that passed, what stands before and behind its text is kept. One that begins and ends with the same bytes,
-and has no quotation mark between them, differs in nothing but letters of a JSON string: it passes in the same way.
-So do several that came together.
+and has no quotation mark and no line end between them, differs in nothing but letters of a JSON string: it passes in
+the same way. So do several that came together.
 """
 
 _TEXT = b'"delta":{"content":"'
-_BACKSLASH, _QUOTE, _NEWLINE = b'\\"\n'
+_BACKSLASH, _QUOTE, _NEWLINE, _RETURN = b'\\"\n\r'
 
 
 class Alike:
@@ -42,7 +42,9 @@ class Alike:
         else:
             rest = before + last
         told = b"".join(texts)
-        if not texts or _QUOTE in told or _NEWLINE in told or (_BACKSLASH in told and any(map(_is_escaping, texts))):
+        if not texts or _QUOTE in told or _NEWLINE in told or _RETURN in told:
+            return None
+        if _BACKSLASH in told and any(map(_is_escaping, texts)):
             return None
         if after == self._told_after:
             return data[: len(data) - len(rest)], rest

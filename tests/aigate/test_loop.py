@@ -49,11 +49,24 @@ def test_a_timer_is_a_sixteenth_late_at_most(delay: float) -> None:
     async def main() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(delay, print)
-        (end,) = loop._slots  # type: ignore[attr-defined]
+        ((end, _),) = loop._slots  # type: ignore[attr-defined]
         return timer.when(), end
 
     due, end = in_loop(main)
     assert due < end <= due + delay / 16
+
+
+def test_a_short_timer_waits_for_no_long_one() -> None:
+    """Where a moment ends a slot of both, each has its own."""
+
+    async def main() -> list[float]:
+        loop: Any = asyncio.get_running_loop()
+        long = loop._slot_of(loop.time() + 900, 32.0)
+        short = loop._slot_of(long.end - 0.01, 0.25)
+        assert short.end == long.end
+        return [slot.end - slot.begin for slot in (long, short)]
+
+    assert in_loop(main) == [32.0, 0.25]
 
 
 def test_a_long_timer_is_put_to_others() -> None:

@@ -27,6 +27,7 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.closed = False
+        self.aborted = False
         self.paused = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -39,7 +40,8 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -54,14 +56,14 @@ class Transport(asyncio.Transport):
 class Client:
     """The other end of a connection to `app`."""
 
-    def __init__(self, app: ASGIApp, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol, **options: Any) -> None:
         config = Config(app, log_config=None, timeout_keep_alive=options.pop("keep_alive", 60))
         config.load()
         config.loaded_app = app
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
         self.transport = Transport()
-        self.connection = BoundedProtocol(config, self.state, options)
+        self.connection = protocol(config, self.state, options)
         self.connection.connection_made(self.transport)
 
     async def sends(self, *pieces: bytes) -> bytes:
@@ -463,6 +465,26 @@ async def test_who_does_not_read_is_cut_off() -> None:
     assert client.cut_off
 
 
+@pytest.mark.parametrize("request_", [GET, GET.replace(b"Host: x", b"Connection: close"), b"nonsense\r\n\r\n", b""])
+async def test_who_does_not_read_the_end_is_cut_off(request_: bytes) -> None:
+    """What is to be closed when all is read is closed in any case."""
+    client = Client(HELLO, keep_alive=SHORT, header_timeout=SHORT, write_timeout=SHORT)
+    await client.sends(request_)
+    assert not client.transport.aborted
+    await asyncio.sleep(4 * SHORT)
+    assert client.transport.aborted
+
+
+async def test_who_ends_and_does_not_read_is_cut_off() -> None:
+    """While something is answered, too."""
+    client = Client(Waiting(start()), write_timeout=SHORT)
+    await client.sends(GET)
+    client.connection.eof_received()
+    assert not client.transport.aborted
+    await asyncio.sleep(2 * SHORT)
+    assert client.transport.aborted
+
+
 # --- the connection -------------------------------------------------------------------------------------------
 
 
@@ -504,6 +526,14 @@ async def test_one_after_the_other() -> None:
     assert not client.transport.paused
 
 
+@pytest.mark.parametrize(("waiting", "ends"), [(server.MOST_WAITING, False), (server.MOST_WAITING + 1, True)])
+async def test_many_at_once(waiting: int, ends: bool) -> None:
+    """Some may wait for their turn; who sends more than that is cut off."""
+    client = Client(Waiting())
+    await client.sends(GET * (1 + waiting))
+    assert client.cut_off == ends
+
+
 async def test_nothing_behind_the_last() -> None:
     """A request behind one that ended the connection is not answered."""
     client = Client(HELLO)
@@ -520,12 +550,41 @@ async def test_refusal_is_not_written_into_an_answer(then: bytes) -> None:
     assert client.cut_off
 
 
+async def test_nothing_behind_a_refusal() -> None:
+    """An application whose place was taken by it says nothing any more, however long the connection stays."""
+    client = Client(app := Waiting())
+    await client.sends(GET, b"nonsense\r\n\r\n")
+    assert await refused(client) == 400
+    client.transport.closed = False  # to writing, while something waits to be read
+    app.go_on.set()
+    await settled()
+    assert len(client.writes) == 1
+
+
 async def test_upgrade_is_ignored() -> None:
     """There is no other protocol."""
     client = Client(HELLO)
     for name in (b"websocket", b"h2c"):
         upgrade = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: " + name + b"\r\n\r\n"
         assert (await client.sends(upgrade)).endswith(b"hello")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("request_", [POST + b"GET", CHUNKED + b"3\r\nGET\r\n0\r\n\r\n"], ids=["length", "chunked"])
+async def test_body_behind_a_wish_to_upgrade(request_: bytes, size: int) -> None:
+    """It is this request's, and not the next request; what follows it is answered, too."""
+    client = Client(echo)
+    wish = request_.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n")
+    sent = wish + wish + POST + b"end"
+    answers = await client.sends(*(sent[i : i + size] for i in range(0, len(sent), size)))
+    assert [each[-3:] for each in answers.split(b"HTTP/1.1 200 OK")[1:]] == [b"GET", b"GET", b"end"]
+
+
+async def test_nobody_is_connected() -> None:
+    """This is no proxy, whatever else is wished for."""
+    client = Client(HELLO)
+    await client.sends(b"CONNECT a:1 HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+    assert await refused(client) == 400
 
 
 async def test_shutdown_ends_idle_connections() -> None:
@@ -603,6 +662,22 @@ async def test_idle_connection_ends() -> None:
     await asyncio.sleep(1)
     assert client.cut_off
     assert len(client.writes) == 1
+
+
+async def test_a_time_out_of_nothing_keeps_nobody_busy() -> None:
+    """A deadline is looked at now and then, however short another one is."""
+    looks = 0
+
+    class Counting(BoundedProtocol):
+        def _look(self) -> None:
+            nonlocal looks
+            looks += 1
+            super()._look()
+
+    client = Client(HELLO, Counting, write_timeout=0)
+    await client.sends(GET)
+    await asyncio.sleep(2 * SHORT)
+    assert looks < 4
 
 
 async def test_an_answer_has_its_time() -> None:
