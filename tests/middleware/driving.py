@@ -109,3 +109,13 @@ def raising(error: BaseException, *before: Message) -> ASGIApp:
         raise error
 
     return app
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts the timers made on it."""
+
+    timers = 0
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        self.timers += 1
+        return super().call_at(when, *args, **options)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from middleware.asgi import Message, Receive, Scope, Send
 from middleware.body import UNAMBIGUOUS, Body, parse_object
 from middleware.exchange import Exchange
 from middleware.faults import BodyTimeout, BodyTooLarge, ClientDisconnected, MalformedBody, UnsupportedEncoding
-from tests.middleware.driving import Peer, answering, drive, scope_of
+from tests.middleware.driving import CountingLoop, Peer, answering, drive, scope_of
 
 
 def layer(limit: int = 100, timeout: float = 5) -> Body:
@@ -99,17 +98,10 @@ async def test_the_rest_of_a_body_that_does_not_arrive() -> None:
 @pytest.mark.parametrize(("parts", "timers"), [((b'{"a":', b" 1}"), 0), ((), 1)], ids=["there", "awaited"])
 def test_a_body_that_is_there_takes_no_timer(parts: tuple[bytes, ...], timers: int) -> None:
     """A timer costs more than to take what has come with the head."""
-    made = 0
-
-    class Loop(asyncio.SelectorEventLoop):
-        def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
-            nonlocal made
-            made += 1
-            return super().call_at(when, *args, **options)
-
-    with asyncio.Runner(loop_factory=Loop) as runner, suppress(BodyTimeout):
+    loop = CountingLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner, suppress(BodyTimeout):
         runner.run(drive(layer(timeout=0.01), Peer(*parts)))
-    assert made == timers
+    assert loop.timers == timers
 
 
 async def test_a_cancellation_while_the_body_is_awaited() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from middleware.disconnect import NOTICED_AFTER, Disconnect
 from middleware.exchange import Exchange, Outcome, exchange_of
 from middleware.faults import ClientDisconnected
-from tests.middleware.driving import TARGET, Peer, answering, drive, messages, scope_of
+from tests.middleware.driving import TARGET, CountingLoop, Peer, answering, drive, messages, scope_of
 
 DRAINING = TARGET._replace(drain=True)
 
@@ -198,22 +197,15 @@ async def test_a_client_that_leaves_is_noticed_in_time(late: float) -> None:
 
 def test_the_lookout_sleeps_where_nobody_is_watched() -> None:
     """One timer for many requests, and none that goes on without them; another event loop has its own."""
-    made = 0
+    layer = Disconnect(answering(b"a"))
 
-    class Loop(asyncio.SelectorEventLoop):
-        def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
-            nonlocal made
-            made += 1
-            return super().call_at(when, *args, **options)
-
-    async def many(layer: Disconnect) -> None:
+    async def many() -> None:
         await asyncio.gather(*(drive(layer, Peer()) for _ in range(10)))
 
-    layer = Disconnect(answering(b"a"))
-    for loops in (1, 2):
-        with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(many(layer))
-        assert made == loops
+    for loop in (CountingLoop(), CountingLoop()):
+        with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:
+            runner.run(many())
+        assert loop.timers == 1
 
 
 async def test_who_lasts_long_is_watched_once() -> None:
