@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from aigate.estimate import PATIENCE
 from aigate.stores.tail import RedisTail
 from middleware.asgi import Message
 from middleware.claims import Claim, Running
@@ -84,7 +85,7 @@ async def test_error_beside_content_is_told_at_once(gateway: RunningGateway, pro
     """An error that comes in the same bytes as content does not wait for the idle time-out."""
     together = b"".join(sse(chunk({"content": "a"}), {"error": {"message": "busy", "code": 503}}, done=False))
     provider.script.append(stream(together, then=30))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE + 5):  # the estimate of what it cost may take the first of these
         answer = await gateway.chat({"stream": True})
     assert "provider_overloaded" in answer.text
 
