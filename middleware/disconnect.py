@@ -1,6 +1,6 @@
 """Stops the work when its client leaves. Innermost: what it cancels is exactly the handler and its upstream call.
 
-ASGI servers do not: after a disconnect uvicorn's `send` does nothing and the handler runs to its end, at the
+ASGI servers do not: after a disconnect their `send` does nothing and the handler runs to its end, at the
 operator's cost. A watcher therefore waits for `http.disconnect` beside the handler; it is a task, so it begins only
 with what takes a while (`NOTICED_AFTER`). Where the target says `drain`, the provider's answer is read on, for at
 most `drain_timeout` seconds. What is cancelled is closed here, too, before the settlement, which may take its time.
