@@ -16,6 +16,9 @@ import uvloop
 COARSE = 0.05
 """Seconds."""
 
+HALF_A_TICK = 0.0005
+"""Seconds; uvloop rounds a delay to whole milliseconds, and half of them down."""
+
 
 class Loop(uvloop.Loop):
     """uvloop's event loop with cheap long timers."""
@@ -53,7 +56,7 @@ class Loop(uvloop.Loop):
         if slot is None:
             slot = self._slots[end, width] = _Slot()
             slot.begin, slot.end = end - width, end
-            super().call_later(end - self.time(), self._fire, slot, context=Context())
+            super().call_later(end - self.time() + HALF_A_TICK, self._fire, slot, context=Context())
         return slot
 
     def _fire(self, slot: "_Slot") -> None:

@@ -82,16 +82,20 @@ def test_a_long_timer_is_put_to_others() -> None:
 
 
 def test_call_at() -> None:
-    """A time instead of a delay is the same."""
+    """A time instead of a delay is the same; not even a part of a tick too early, wherever in its slot it is."""
 
-    async def main() -> float:
-        loop = asyncio.get_running_loop()
-        fired, due = loop.create_future(), loop.time() + LONG
-        timer = loop.call_at(due, lambda: fired.set_result(loop.time() - due))
-        assert timer.when() == pytest.approx(due)
-        return float(await fired)
+    async def main() -> list[float]:
+        loop, late = asyncio.get_running_loop(), list[float]()
+        dues = [loop.time() + LONG + n / 5000 for n in range(1000)]
+        for due in dues:
+            timer = loop.call_at(due, lambda due: late.append(loop.time() - due), due)
+            assert timer.when() == pytest.approx(due)
+        await asyncio.sleep(LONG + 0.5)
+        return late
 
-    assert in_loop(main) >= 0
+    late = in_loop(main)
+    assert len(late) == 1000
+    assert min(late) >= 0
 
 
 def test_a_cancelled_timer_does_not_fire() -> None:
