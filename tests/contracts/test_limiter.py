@@ -179,7 +179,7 @@ async def test_a_redis_that_hangs_costs_its_timeout_once() -> None:
         began = time.monotonic()
         for _ in range(50):
             await limiter.take("a", 100)
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 2  # a time-out each would be 5
         await limiter.close()
         await left.wait()
 

