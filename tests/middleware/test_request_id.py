@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
+import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextvars import ContextVar, Token
 
 import pytest
 
@@ -19,17 +19,16 @@ class Log:
     """What the layer binds and reports, in order."""
 
     def __init__(self) -> None:
+        self.bound: ContextVar[str] = ContextVar("bound", default="nothing")
         self.events: list[str] = []
         self.reported: list[Exchange] = []
 
-    @contextmanager
-    def bind(self, name: str) -> Iterator[None]:
+    def bind(self, name: str) -> Token[str]:
         self.events.append(f"bound {name}")
-        yield
-        self.events.append("unbound")
+        return self.bound.set(name)
 
     def report(self, exchange: Exchange, scope: Scope) -> None:
-        self.events.append("reported")
+        self.events.append(f"reported under {self.bound.get()}")
         self.reported.append(exchange)
 
 
@@ -65,6 +64,21 @@ def test_uuid7_is_unique() -> None:
     assert len({uuid7() for _ in range(100_000)}) == 100_000
 
 
+def test_uuid7_of_a_forked_process() -> None:
+    """It takes no noise that its parent has."""
+    uuid7()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, " ".join(uuid7() for _ in range(300)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 300 * 33).decode().split()
+    os.close(reading)
+    os.close(writing)
+    assert not {each[12:] for each in theirs} & {uuid7()[12:] for _ in range(300)}
+
+
 async def test_the_answer_carries_the_id() -> None:
     """`x-request-id` is ours, whatever the caller sent under that name."""
     log = Log()
@@ -85,7 +99,8 @@ async def test_the_report_comes_inside_the_binding() -> None:
     """The report is the last that happens under the id."""
     log = Log()
     await drive(layer(answering(b"a"), log))
-    assert log.events == ["bound id-1", "reported", "unbound"]
+    assert log.events == ["bound id-1", "reported under id-1"]
+    assert log.bound.get() == "nothing"
 
 
 async def test_a_failure_is_reported_too() -> None:
@@ -130,7 +145,8 @@ async def test_what_the_handler_opened_is_closed_before_the_report(error: BaseEx
     else:
         with pytest.raises(type(error)):
             await drive(layer(app, log))
-    assert log.events[1:3] == ["closed", "reported"]
+    assert log.events[1:3] == ["closed", "reported under id-1"]
+    assert log.bound.get() == "nothing"
 
 
 async def test_what_was_sent_is_on_the_report() -> None:
