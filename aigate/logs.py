@@ -1,8 +1,9 @@
 """The log: one JSON object a line on stdout, ours, uvicorn's and the libraries' alike, so that Loki can query it.
 
 orjson builds the line from loguru's record (8 us; loguru's own `serialize` takes 20). The line of a request, the
-only one on the hot path, is written without a record, and only half of it is new: the other half is remembered. Tracebacks are written without the values of variables: a
-prompt or a key that is in memory must not reach the log through an exception.
+only one on the hot path, is written without a record, and only half of it is new: the other half is remembered.
+Tracebacks are written without the values of variables: a prompt or a key that is in memory must not reach the log
+through an exception.
 """
 
 import asyncio
@@ -161,8 +162,9 @@ def _flush() -> None:
             lines.append(_waiting.popleft())
     except IndexError:  # another thread, which is logging at the same time, took the last
         pass
-    sys.stdout.buffer.write(b"".join(lines))
-    sys.stdout.buffer.flush()
+    output = sys.stdout.buffer
+    output.write(b"".join(lines))
+    output.flush()
 
 
 def _json(line: dict[str, Any]) -> bytes:

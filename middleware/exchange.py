@@ -177,11 +177,9 @@ class Exchange:
         return self._note
 
     def _note(self, message: Message) -> Awaitable[None]:
-        if message["type"] == START:
-            return self._send_head(message)
-        if self.first_byte is None or not message.get("more_body", False):
-            return self._send_part(message)
-        return self._send(message)  # in the middle of an answer there is nothing to note
+        if self.first_byte is not None and message.get("more_body", False):
+            return self._send(message)  # in the middle of an answer there is nothing to note
+        return self._send_head(message) if message["type"] == START else self._send_part(message)
 
     async def _send_head(self, message: Message) -> None:
         if self.headers:

@@ -54,12 +54,10 @@ class RateLimit:
         if caller is None or not limit:
             await self.app(scope, receive, send)
             return
-        allowance = await self.limiter.take(caller.public_id, limit)
-        exchange.headers += _headers(limit, allowance.remaining, ceil(allowance.reset_after * 1000))
-        if not allowance.allowed:
-            raise RateLimited(
-                f"Over this key's limit of {limit} requests a minute.", retry_after=allowance.retry_after
-            )
+        allowed, remaining, reset_after, retry_after = await self.limiter.take(caller.public_id, limit)
+        exchange.headers += _headers(limit, remaining, ceil(reset_after * 1000))
+        if not allowed:
+            raise RateLimited(f"Over this key's limit of {limit} requests a minute.", retry_after=retry_after)
         await self.app(scope, receive, exchange.observe(send))
 
     def _limit(self, caller: Caller | None) -> int:
