@@ -9,11 +9,10 @@ column of numbers costs little more than to add one.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 from time import perf_counter
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
-from middleware.exchange import Exchange, Target, Usage, exchange_of
+from middleware.exchange import Exchange, Target, exchange_of
 from middleware.tally import Tally
 
 MOST_MODELS = 500
@@ -21,8 +20,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 USD_PER_NANO = 1e-9
 TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
-TOKENS = {kind: attrgetter(f"{kind}_tokens") for kind in TOKEN_TYPES}
-MOST_KEPT = 256
+MOST_KEPT = 128
 """Answers of one series that wait to be added up."""
 
 
@@ -83,9 +81,9 @@ class Instruments:
             self.upstream.observe(self.upstream.cells(*call), series.waits)
             self.overhead.observe(self.overhead.cells(*call), series.overheads)
             self.cost.cells(*call)[0] += series.billed * USD_PER_NANO
-        for kind, tokens in TOKENS.items():
-            if total := sum(map(tokens, series.usages)):
-                self.tokens.cells(*call, kind)[0] += total
+        for kind, count in zip(TOKEN_TYPES, series.tokens, strict=True):
+            if count:
+                self.tokens.cells(*call, kind)[0] += count
         series.clear()
 
     def _found(self, exchange: Exchange) -> "_Series":
@@ -121,7 +119,7 @@ class _Series:
     __slots__ = (
         *("provider", "model", "stream"),
         *("statuses", "durations", "first_bytes"),
-        *("waits", "overheads", "billed", "usages"),
+        *("waits", "overheads", "billed", "tokens"),
     )
 
     def __init__(self, provider: str, model: str, stream: str) -> None:
@@ -137,7 +135,7 @@ class _Series:
         self.waits: list[float] = []
         self.overheads: list[float] = []
         self.billed = 0
-        self.usages: list[Usage] = []
+        self.tokens = [0] * len(TOKEN_TYPES)
 
     def note(self, exchange: Exchange) -> None:
         first_byte, usage = exchange.first_byte, exchange.usage
@@ -152,7 +150,14 @@ class _Series:
         if first_byte is not None:
             self.overheads.append(first_byte - wait if first_byte > wait else 0.0)
         self.billed += exchange.billed or 0
-        self.usages.append(usage)
+        tokens = self.tokens
+        tokens[0] += usage.input_tokens
+        tokens[1] += usage.cache_read_tokens
+        tokens[2] += usage.cache_write_tokens
+        tokens[3] += usage.output_tokens
+        tokens[4] += usage.reasoning_tokens
+        tokens[5] += usage.audio_tokens
+        tokens[6] += usage.image_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class Family:
         ordered = sorted(values)
         before = 0
         for bucket, bound in enumerate(self.bounds):
+            if before == len(ordered):
+                break
             so_far = bisect_right(ordered, bound, before)
             cells[bucket] += so_far - before
             before = so_far
