@@ -66,12 +66,14 @@ class RequestId:
         exchange.headers.append((b"x-request-id", exchange.id.encode()))
         token = self.bind(exchange.id)
         try:
-            await self.app(scope, receive, exchange.observe(send))
-        finally:
             try:
+                await self.app(scope, receive, exchange.observe(send))
+            finally:
                 if exchange.resources:
                     await exchange.release()
-            finally:
+        finally:
+            try:
                 self.report(exchange, scope)
+            finally:
                 exchange.forget()
                 token.var.reset(token)

@@ -103,6 +103,18 @@ async def test_the_report_comes_inside_the_binding() -> None:
     assert log.bound.get() == "nothing"
 
 
+async def test_a_report_that_fails_leaves_nothing_bound() -> None:
+    """What is logged after it is no part of this exchange."""
+    log = Log()
+
+    def fail(exchange: Exchange, scope: Scope) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await drive(RequestId(answering(b"a"), log.bind, fail))
+    assert log.bound.get() == "nothing"
+
+
 async def test_a_failure_is_reported_too() -> None:
     """An exception passes, and its exchange is reported once."""
     log = Log()
