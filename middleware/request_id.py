@@ -40,12 +40,13 @@ def uuid7() -> str:
 
 
 def _new_noise() -> bytes:
-    noise = bytearray(os.urandom(256 * NOISE))
-    noise[0::NOISE] = noise[0::NOISE].translate(VERSION)
-    noise[2::NOISE] = noise[2::NOISE].translate(VARIANT)
-    first, *others = (bytes(noise[begin : begin + NOISE]) for begin in range(0, len(noise), NOISE))
-    _noises.extend(others)
-    return first
+    """That of one id; that of 255 more is laid by."""
+    many = bytearray(os.urandom(256 * NOISE))
+    many[0::NOISE] = many[0::NOISE].translate(VERSION)
+    many[2::NOISE] = many[2::NOISE].translate(VARIANT)
+    noise = bytes(many)
+    _noises.extend([noise[begin : begin + NOISE] for begin in range(NOISE, len(noise), NOISE)])
+    return noise[:NOISE]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-import os
+import subprocess
+import sys
 import time
 import uuid
 from contextvars import ContextVar, Token
@@ -13,6 +14,16 @@ from middleware.asgi import Receive, Scope, Send
 from middleware.exchange import Exchange, exchange_of
 from middleware.request_id import RequestId, uuid7
 from tests.middleware.driving import answering, drive, raising
+
+FORKING = """
+import os
+from middleware.request_id import uuid7
+uuid7()
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(*(uuid7() for _ in range(300)))
+"""
 
 
 class Log:
@@ -66,17 +77,10 @@ def test_uuid7_is_unique() -> None:
 
 def test_uuid7_of_a_forked_process() -> None:
     """It takes no noise that its parent has."""
-    uuid7()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writing, " ".join(uuid7() for _ in range(300)).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    theirs = os.read(reading, 300 * 33).decode().split()
-    os.close(reading)
-    os.close(writing)
-    assert not {each[12:] for each in theirs} & {uuid7()[12:] for _ in range(300)}
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    noises = [name[12:] for name in done.stdout.split()]
+    assert len(noises) == 600
+    assert len(set(noises)) == 600
 
 
 async def test_the_answer_carries_the_id() -> None:
