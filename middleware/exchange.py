@@ -17,6 +17,8 @@ from middleware.asgi import START, Message, RawHeaders, Scope, Send
 from middleware.faults import Fault
 
 KEY = "aigate"
+COMMENT = b":"
+"""Begins what keeps a stream alive (SSE), which is no part of the answer."""
 
 
 class Outcome(StrEnum):
@@ -102,6 +104,10 @@ class Recording(Protocol):
         ...
 
 
+async def _nowhere(message: Message) -> None:
+    """Where an exchange sends that nobody observes, or no more."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request and its answer, from the first header to the last byte."""
@@ -132,7 +138,7 @@ class Exchange:
     fault: Fault | None = None  # errors, or the handler once the answer has begun
     status: int = 0  # observe()
     first_byte: float | None = None  # observe(); seconds since `started`
-    _observed: bool = False
+    _send: Send = _nowhere
 
     async def admit(self, target: Target) -> None:
         """Pass every gate that a layer has put before spending money; the handler's last step before the call.
@@ -156,11 +162,7 @@ class Exchange:
         """Let go of what points back here, once all is over: a cycle would wait for the garbage collector."""
         self.gates.clear()
         self.estimate = None
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the exchange began."""
-        return time.perf_counter() - self.started
+        self._send = _nowhere
 
     @property
     def final_status(self) -> int:
@@ -169,35 +171,34 @@ class Exchange:
 
     def observe(self, send: Send) -> Send:
         """`send`, adding `headers` and noting status, first byte and end; wraps once, however many layers ask."""
-        if self._observed:
+        if self._send is not _nowhere:
             return send
-        self._observed = True
+        self._send = send
+        return self._note
 
-        def observing(message: Message) -> Awaitable[None]:
-            if self.first_byte is not None and message.get("more_body", False):
-                return send(message)  # in the middle of an answer there is nothing to note
-            return self._note(message, send)
+    def _note(self, message: Message) -> Awaitable[None]:
+        if self.first_byte is not None and message.get("more_body", False):
+            return self._send(message)  # in the middle of an answer there is nothing to note
+        return self._send_head(message) if message["type"] == START else self._send_part(message)
 
-        return observing
+    async def _send_head(self, message: Message) -> None:
+        if self.headers:
+            message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
+        await self._send(message)
+        self.status = message["status"]
 
-    async def _note(self, message: Message, send: Send) -> None:
-        if message["type"] == START:
-            if self.headers:
-                message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
-            await send(message)
-            self.status = message["status"]
-            return
+    async def _send_part(self, message: Message) -> None:
+        """The first part of an answer, or its last."""
         if not message.get("more_body", False):
             self.ending = True
-        await send(message)
-        if self.first_byte is None and not message.get("body", b"").startswith(b":"):
-            self.first_byte = self.elapsed  # a comment that keeps a stream alive is no part of the answer
+        await self._send(message)
+        if self.first_byte is None and not message.get("body", b"").startswith(COMMENT):
+            self.first_byte = time.perf_counter() - self.started
 
 
 def exchange_of(scope: Scope) -> Exchange:
     """The exchange of this request, opened by whoever asks first."""
-    try:
+    if KEY in scope:
         return scope[KEY]  # type: ignore[no-any-return]
-    except KeyError:
-        exchange = scope[KEY] = Exchange()
-        return exchange
+    exchange = scope[KEY] = Exchange()
+    return exchange

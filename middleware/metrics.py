@@ -2,24 +2,26 @@
 
 A caller writes the model's name, so it becomes a label only if it has a price of its own or a provider has answered
 under it, and only up to a bound; all others are `other`. Everything is read off the exchange when it is over: a
-chunk that passes costs nothing here.
+chunk that passes costs nothing here. What was read is kept until there is much of it or somebody asks: to add up a
+column of numbers costs little more than to add one.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
+from time import perf_counter
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
-from middleware.exchange import Exchange, Target, Usage, exchange_of
-from middleware.tally import Cells, Tally
+from middleware.exchange import Exchange, Target, exchange_of
+from middleware.tally import Tally
 
 MOST_MODELS = 500
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 USD_PER_NANO = 1e-9
 TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning", "audio", "image")
-TOKENS = attrgetter(*(f"{kind}_tokens" for kind in TOKEN_TYPES))
-"""The tokens of a usage, of each type in turn."""
+MOST_KEPT = 128
+"""Answers of one series that wait to be added up."""
 
 
 class Instruments:
@@ -48,37 +50,49 @@ class Instruments:
         self._priced = priced
         self._models: set[tuple[str, str]] = set()
         self._series: dict[Target | None, _Series] = {}
+        self._by_labels: dict[tuple[str, str, str], _Series] = {}
+        tally.before_reading(self._add_up)
 
     def record(self, exchange: Exchange) -> None:
         """Count one exchange that is over."""
         series = self._series.get(exchange.target) or self._found(exchange)
-        series.answers(exchange.final_status)[0] += 1
-        self.duration.observe(series.duration, exchange.elapsed)
-        if exchange.first_byte is not None:
-            self.first_byte.observe(series.first_byte, exchange.first_byte)
+        series.note(exchange)
         if exchange.fault is not None:
             self.errors.cells(series.provider, exchange.fault.code)[0] += 1
         if exchange.replayed:
             self.replays[0] += 1
-        if exchange.usage is not None and exchange.spent:
-            self._record_call(series, exchange, exchange.usage)
+        if len(series.durations) >= MOST_KEPT:
+            self._add(series)
 
-    def _record_call(self, series: "_Series", exchange: Exchange, usage: Usage) -> None:
-        upstream, overhead, cost = series.call or series.first_call()
-        self.upstream.observe(upstream, exchange.upstream_seconds)
-        if exchange.first_byte is not None:
-            self.overhead.observe(overhead, max(0.0, exchange.first_byte - exchange.upstream_seconds))
-        if exchange.billed:
-            cost[0] += exchange.billed * USD_PER_NANO
-        for kind, count in zip(TOKEN_TYPES, TOKENS(usage), strict=True):
+    def _add_up(self) -> None:
+        for series in self._by_labels.values():
+            if series.durations:
+                self._add(series)
+
+    def _add(self, series: "_Series") -> None:
+        """Move what a series has noted into the families."""
+        call = series.provider, series.model
+        labels = *call, series.stream
+        for status, count in Counter(series.statuses).items():
+            self.requests.cells(*labels, str(status))[0] += count
+        self.duration.observe(self.duration.cells(*labels), series.durations)
+        self.first_byte.observe(self.first_byte.cells(*labels), series.first_bytes)
+        if series.waits:
+            self.upstream.observe(self.upstream.cells(*call), series.waits)
+            self.overhead.observe(self.overhead.cells(*call), series.overheads)
+            self.cost.cells(*call)[0] += series.billed * USD_PER_NANO
+        for kind, count in zip(TOKEN_TYPES, series.tokens, strict=True):
             if count:
-                series.tokens(kind)[0] += count
+                self.tokens.cells(*call, kind)[0] += count
+        series.clear()
 
     def _found(self, exchange: Exchange) -> "_Series":
         """The series of this exchange; kept for the next one of its target, unless that still has no name."""
-        provider, model, stream = self._labels(exchange)
-        series = _Series(self, provider, model, stream)
-        if exchange.target is None or exchange.target.model == model:
+        labels = self._labels(exchange)
+        series = self._by_labels.get(labels)
+        if series is None:
+            series = self._by_labels[labels] = _Series(*labels)
+        if exchange.target is None or exchange.target.model == series.model:
             self._series[exchange.target] = series
         return series
 
@@ -100,42 +114,50 @@ class Instruments:
 
 
 class _Series:
-    """The numbers of one model, found once: to look each up costs more than to change it."""
+    """What exchanges of the same labels were, as long as it waits to be added up."""
 
     __slots__ = (
-        *("_instruments", "_labels", "_statuses", "_tokens"),
-        *("call", "duration", "first_byte", "provider"),
+        *("provider", "model", "stream"),
+        *("statuses", "durations", "first_bytes"),
+        *("waits", "overheads", "billed", "tokens"),
     )
 
-    def __init__(self, instruments: Instruments, provider: str, model: str, stream: str) -> None:
+    def __init__(self, provider: str, model: str, stream: str) -> None:
         self.provider = provider
-        self.duration = instruments.duration.cells(provider, model, stream)
-        self.first_byte = instruments.first_byte.cells(provider, model, stream)
-        self.call: tuple[Cells, Cells, Cells] | None = None
-        self._instruments = instruments
-        self._labels = provider, model, stream
-        self._statuses: dict[int, Cells] = {}
-        self._tokens: dict[str, Cells] = {}
+        self.model = model
+        self.stream = stream
+        self.clear()
 
-    def first_call(self) -> tuple[Cells, Cells, Cells]:
-        """What is counted of calls only: upstream, overhead, cost."""
-        every = self._instruments
-        families = every.upstream, every.overhead, every.cost
-        upstream, overhead, cost = (family.cells(*self._labels[:2]) for family in families)
-        self.call = upstream, overhead, cost
-        return self.call
+    def clear(self) -> None:
+        self.statuses: list[int] = []
+        self.durations: list[float] = []
+        self.first_bytes: list[float] = []
+        self.waits: list[float] = []
+        self.overheads: list[float] = []
+        self.billed = 0
+        self.tokens = [0] * len(TOKEN_TYPES)
 
-    def answers(self, status: int) -> Cells:
-        cells = self._statuses.get(status)
-        if cells is None:
-            cells = self._statuses[status] = self._instruments.requests.cells(*self._labels, str(status))
-        return cells
-
-    def tokens(self, kind: str) -> Cells:
-        cells = self._tokens.get(kind)
-        if cells is None:
-            cells = self._tokens[kind] = self._instruments.tokens.cells(*self._labels[:2], kind)
-        return cells
+    def note(self, exchange: Exchange) -> None:
+        first_byte, usage = exchange.first_byte, exchange.usage
+        self.statuses.append(exchange.status or exchange.final_status)
+        self.durations.append(perf_counter() - exchange.started)
+        if first_byte is not None:
+            self.first_bytes.append(first_byte)
+        if usage is None or not exchange.spent:
+            return
+        wait = exchange.upstream_seconds
+        self.waits.append(wait)
+        if first_byte is not None:
+            self.overheads.append(first_byte - wait if first_byte > wait else 0.0)
+        self.billed += exchange.billed or 0
+        tokens = self.tokens
+        tokens[0] += usage.input_tokens
+        tokens[1] += usage.cache_read_tokens
+        tokens[2] += usage.cache_write_tokens
+        tokens[3] += usage.output_tokens
+        tokens[4] += usage.reasoning_tokens
+        tokens[5] += usage.audio_tokens
+        tokens[6] += usage.image_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +170,9 @@ class Metrics:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        self.instruments.in_flight[0] += 1
+        self.instruments.in_flight[0] += 1.0
         try:
             await self.app(scope, receive, exchange.observe(send))
         finally:
-            self.instruments.in_flight[0] -= 1
+            self.instruments.in_flight[0] -= 1.0
             self.instruments.record(exchange)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import ceil
 from typing import NamedTuple, Protocol
 
-from middleware.asgi import ASGIApp, RawHeaders, Receive, Scope, Send
+from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Caller, exchange_of
 from middleware.faults import RateLimited
 
@@ -54,12 +54,10 @@ class RateLimit:
         if caller is None or not limit:
             await self.app(scope, receive, send)
             return
-        allowance = await self.limiter.take(caller.public_id, limit)
-        exchange.headers += _headers(limit, allowance)
-        if not allowance.allowed:
-            raise RateLimited(
-                f"Over this key's limit of {limit} requests a minute.", retry_after=allowance.retry_after
-            )
+        allowed, remaining, reset_after, retry_after = await self.limiter.take(caller.public_id, limit)
+        exchange.headers += _headers(limit, remaining, ceil(reset_after * 1000))
+        if not allowed:
+            raise RateLimited(f"Over this key's limit of {limit} requests a minute.", retry_after=retry_after)
         await self.app(scope, receive, exchange.observe(send))
 
     def _limit(self, caller: Caller | None) -> int:
@@ -68,22 +66,13 @@ class RateLimit:
         return caller.requests_per_minute
 
 
-def _headers(limit: int, allowance: Allowance) -> RawHeaders:
-    stated, policy = _of_limit(limit)
-    _, remaining, reset, _ = allowance
-    return [
-        stated,
-        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-        (b"x-ratelimit-reset-requests", b"%dms" % ceil(reset * 1000)),
-        policy,
-        (b"ratelimit", b'"rpm";r=%d;t=%d' % (remaining, ceil(reset))),
-    ]
-
-
-@lru_cache
-def _of_limit(limit: int) -> RawHeaders:
-    """The headers that are the same in every answer under this limit."""
-    return [
+@lru_cache(maxsize=1024)
+def _headers(limit: int, remaining: int, reset_ms: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Who asks now and then stands at the same point each time."""
+    return (
         (b"x-ratelimit-limit-requests", b"%d" % limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
+        (b"x-ratelimit-reset-requests", b"%dms" % reset_ms),
         (b"ratelimit-policy", b'"rpm";q=%d;w=%d' % (limit, WINDOW)),
-    ]
+        (b"ratelimit", b'"rpm";r=%d;t=%d' % (remaining, ceil(reset_ms / 1000))),
+    )

@@ -1,15 +1,16 @@
 """Counts and histograms that cost next to nothing to change, for Prometheus to collect.
 
 prometheus-client's own metrics lock, check and walk through their buckets: 15 us a request for a dozen of them. Here
-a series is a list of numbers, changed in place (0.2 us), and the library is asked when somebody scrapes. Several
-worker processes add up by what each has saved in a folder that they share.
+a series is a list of numbers, changed in place (0.2 us), and the library is asked when somebody scrapes. Who counts
+often keeps what happened and adds it up when there is much of it, or before the numbers are read. Several worker
+processes add up by what each has saved in a folder that they share.
 
 Source: https://prometheus.github.io/client_python/collector/custom/
 """
 
 import os
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -47,10 +48,18 @@ class Family:
             found = self.series[labels] = [0.0] * (len(self.bounds) + 2 if self.bounds else 1)
         return found
 
-    def observe(self, cells: Cells, value: float) -> None:
-        """Count `value` in a series of this histogram."""
-        cells[bisect_left(self.bounds, value)] += 1
-        cells[-1] += value
+    def observe(self, cells: Cells, values: Iterable[float]) -> None:
+        """Count `values` in a series of this histogram: once they are sorted, bucket by bucket and not one by one."""
+        ordered = sorted(values)
+        before = 0
+        for bucket, bound in enumerate(self.bounds):
+            if before == len(ordered):
+                break
+            so_far = bisect_right(ordered, bound, before)
+            cells[bucket] += so_far - before
+            before = so_far
+        cells[len(self.bounds)] += len(ordered) - before
+        cells[-1] += sum(ordered)
 
     def metric(self) -> Metric:
         """What Prometheus is told."""
@@ -80,6 +89,7 @@ class Tally(Collector):
     def __init__(self, shared: Path | None = None) -> None:
         self._families: list[Family] = []
         self._shared = shared
+        self._adding: list[Callable[[], None]] = []
 
     def family(
         self,
@@ -95,8 +105,13 @@ class Tally(Collector):
         self._families.append(family)
         return family
 
+    def before_reading(self, add_up: Callable[[], None]) -> None:
+        """Have `add_up` called whenever the numbers are about to be read."""
+        self._adding.append(add_up)
+
     def collect(self) -> Iterable[Metric]:
         """Everything counted here and by the siblings, dead ones too."""
+        self._add_up()
         siblings = [(_lives(int(file.stem)), orjson.loads(file.read_bytes())) for file in self._siblings()]
         for family in self._families:
             saved = [document[family.name] for lives, document in siblings if lives or not family.gauge]
@@ -106,10 +121,15 @@ class Tally(Collector):
         """Let the siblings know what was counted so far."""
         if self._shared is None:
             return
+        self._add_up()
         document = {family.name: [[*item] for item in family.series.items()] for family in self._families}
         new = self._shared / f"{os.getpid()}.new"
         new.write_bytes(orjson.dumps(document))
         new.replace(self._shared / f"{os.getpid()}.json")
+
+    def _add_up(self) -> None:
+        for add_up in self._adding:
+            add_up()
 
     def _siblings(self) -> list[Path]:
         own = f"{os.getpid()}.json"

@@ -60,9 +60,10 @@ def test_the_id_of_the_request_is_on_every_line() -> None:
     """Inside its binding, and not after."""
     inside, forwarded, after = written(
         """
-with logs.bind("call"):
-    logger.info("inside")
-    logging.getLogger("library").warning("forwarded")
+token = logs.bind("call")
+logger.info("inside")
+logging.getLogger("library").warning("forwarded")
+token.var.reset(token)
 logger.info("after")
 """
     )

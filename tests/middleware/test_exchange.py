@@ -1,6 +1,7 @@
 """The one object that the layers of a request share."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -86,7 +87,7 @@ async def test_status_and_first_byte_are_observed() -> None:
     await send(bodies[0])
     first = exchange.first_byte
     assert first is not None
-    assert 0 <= first <= exchange.elapsed
+    assert 0 <= first <= time.perf_counter() - exchange.started
     await send(bodies[1])
     assert exchange.first_byte == first
 
@@ -128,6 +129,15 @@ async def test_observing_wraps_once() -> None:
     exchange.observe(peer.send)
     send = peer.send
     assert exchange.observe(send) is send
+
+
+async def test_over_is_over() -> None:
+    """An exchange that is forgotten holds nobody's `send`, and what is sent late goes nowhere."""
+    exchange, peer = Exchange(), Peer()
+    send = exchange.observe(peer.send)
+    exchange.forget()
+    await send(messages()[0])
+    assert peer.sent == []
 
 
 async def test_what_could_not_be_sent_is_not_observed() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from tests.contracts.fakes import FixedLimiter, MemoryKeys, MemoryLedger
 from tests.middleware.driving import ACME, SSE, Peer, drive, messages, raising
 
 LAYERS: dict[str, Callable[[ASGIApp], Any]] = {
-    "request_id": lambda app: RequestId(app, lambda name: nullcontext(), lambda exchange, scope: None),
+    "request_id": lambda app: RequestId(app, ContextVar[str]("id").set, lambda exchange, scope: None),
     "metrics": lambda app: Metrics(app, Instruments(Tally())),
     "errors": Errors,
     "keep_alive": lambda app: KeepAlive(app, 60),

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Target, exchange_of
 from middleware.faults import RateLimited
-from middleware.metrics import MOST_MODELS, Instruments, Metrics
+from middleware.metrics import MOST_KEPT, MOST_MODELS, Instruments, Metrics
 from middleware.tally import Tally
 from tests.middleware.driving import TARGET, Tokens, answering, drive, raising
 
@@ -99,6 +99,34 @@ async def test_nothing_spent_counts_no_tokens() -> None:
     counted = Counted(answering(b"a"))
     await drive(counted.layer, exchange=Exchange(target=TARGET, usage=Tokens(), spent=False))
     assert counted("tokens_total", **CALL, type="input") is None
+
+
+async def test_many_calls() -> None:
+    """However many are added up at once, each counts, under its own status."""
+    many = 2 * MOST_KEPT + 3
+    answered, refused = Counted(answering(b"a")), answering(b"no", status=502)
+    failing = Metrics(refused, answered.layer.instruments)
+    for number in range(many):
+        exchange = Exchange(target=TARGET, usage=Tokens(), spent=True, billed=1_000_000_000, upstream_seconds=0.002)
+        await drive(failing if number % 3 == 1 else answered.layer, exchange=exchange)
+    failed = len(range(1, many, 3))
+    assert answered("requests_total", **CALL, stream="true", status="502") == failed
+    assert answered("requests_total", **CALL, stream="true", status="200") == many - failed
+    assert answered("request_duration_seconds_count", **CALL, stream="true") == many
+    assert answered("time_to_first_byte_seconds_count", **CALL, stream="true") == many
+    assert answered("upstream_duration_seconds_count", **CALL) == many
+    assert answered("upstream_duration_seconds_sum", **CALL) == pytest.approx(0.002 * many)
+    assert answered("gateway_overhead_seconds_count", **CALL) == many
+    assert answered("tokens_total", **CALL, type="input") == 12 * many
+    assert answered("billed_cost_total", **CALL) == many
+
+
+async def test_not_many_are_kept() -> None:
+    """What waits to be added up has a bound."""
+    counted = Counted(answering(b"a"))
+    for _ in range(MOST_KEPT):
+        await drive(counted.layer, exchange=Exchange(target=TARGET))
+    assert counted.layer.instruments.requests.series == {("openai", "gpt-4o", "true", "200"): [MOST_KEPT]}
 
 
 async def test_overhead_is_what_the_gateway_itself_took() -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextvars import ContextVar, Token
 
 import pytest
 
@@ -14,22 +15,31 @@ from middleware.exchange import Exchange, exchange_of
 from middleware.request_id import RequestId, uuid7
 from tests.middleware.driving import answering, drive, raising
 
+FORKING = """
+import os
+from middleware.request_id import uuid7
+uuid7()
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(*(uuid7() for _ in range(300)))
+"""
+
 
 class Log:
     """What the layer binds and reports, in order."""
 
     def __init__(self) -> None:
+        self.bound: ContextVar[str] = ContextVar("bound", default="nothing")
         self.events: list[str] = []
         self.reported: list[Exchange] = []
 
-    @contextmanager
-    def bind(self, name: str) -> Iterator[None]:
+    def bind(self, name: str) -> Token[str]:
         self.events.append(f"bound {name}")
-        yield
-        self.events.append("unbound")
+        return self.bound.set(name)
 
     def report(self, exchange: Exchange, scope: Scope) -> None:
-        self.events.append("reported")
+        self.events.append(f"reported under {self.bound.get()}")
         self.reported.append(exchange)
 
 
@@ -65,6 +75,14 @@ def test_uuid7_is_unique() -> None:
     assert len({uuid7() for _ in range(100_000)}) == 100_000
 
 
+def test_uuid7_of_a_forked_process() -> None:
+    """It takes no noise that its parent has."""
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    noises = [name[12:] for name in done.stdout.split()]
+    assert len(noises) == 600
+    assert len(set(noises)) == 600
+
+
 async def test_the_answer_carries_the_id() -> None:
     """`x-request-id` is ours, whatever the caller sent under that name."""
     log = Log()
@@ -85,7 +103,20 @@ async def test_the_report_comes_inside_the_binding() -> None:
     """The report is the last that happens under the id."""
     log = Log()
     await drive(layer(answering(b"a"), log))
-    assert log.events == ["bound id-1", "reported", "unbound"]
+    assert log.events == ["bound id-1", "reported under id-1"]
+    assert log.bound.get() == "nothing"
+
+
+async def test_a_report_that_fails_leaves_nothing_bound() -> None:
+    """What is logged after it is no part of this exchange."""
+    log = Log()
+
+    def fail(exchange: Exchange, scope: Scope) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await drive(RequestId(answering(b"a"), log.bind, fail))
+    assert log.bound.get() == "nothing"
 
 
 async def test_a_failure_is_reported_too() -> None:
@@ -130,7 +161,8 @@ async def test_what_the_handler_opened_is_closed_before_the_report(error: BaseEx
     else:
         with pytest.raises(type(error)):
             await drive(layer(app, log))
-    assert log.events[1:3] == ["closed", "reported"]
+    assert log.events[1:3] == ["closed", "reported under id-1"]
+    assert log.bound.get() == "nothing"
 
 
 async def test_what_was_sent_is_on_the_report() -> None:

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from bisect import bisect_left
 from pathlib import Path
+from random import Random
 
 import orjson
 import pytest
@@ -50,12 +52,52 @@ def test_a_histogram() -> None:
     """A value counts in its own bucket, bound included, and in all larger ones."""
     tally = Tally()
     family = tally.family("took", "Seconds.", bounds=(0.1, 1.0))
-    for value in (0.05, 0.1, 0.5, 7.0):
-        family.observe(family.cells(), value)
+    family.observe(family.cells(), [0.5, 0.05, 7.0, 0.1])
     assert told(tally) == [
         *('took_bucket{le="0.1"} 2.0', 'took_bucket{le="1.0"} 3.0', 'took_bucket{le="+Inf"} 4.0'),
         *("took_count 4.0", "took_sum 7.65"),
     ]
+
+
+def test_nothing_was_observed() -> None:
+    """The series stands there, empty."""
+    tally = Tally()
+    family = tally.family("took", "Seconds.", bounds=(1.0,))
+    family.observe(family.cells(), [])
+    assert all(line.endswith(" 0.0") for line in told(tally))
+    assert len(told(tally)) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_values_fall_where_each_alone_would(seed: int) -> None:
+    """Also those that are a bound, and those beyond the last."""
+    bounds = (0.0, 0.25, 0.5, 2.0)
+    some = Random(seed)
+    values = [some.choice([*bounds, some.uniform(-1, 3)]) for _ in range(some.randrange(100))]
+    family = Family("took", "Seconds.", bounds=bounds)
+    family.observe(family.cells(), values)
+    expected = [0.0] * (len(bounds) + 1)
+    for value in values:
+        expected[bisect_left(bounds, value)] += 1
+    assert family.cells()[:-1] == expected
+    assert family.cells()[-1] == pytest.approx(sum(values))
+
+
+def test_what_is_kept_is_added_up_before_anybody_reads(tmp_path: Path) -> None:
+    """Prometheus and the siblings are told everything that has happened until then."""
+    tally = Tally(tmp_path)
+    cells = tally.family("made", "Things.").cells()
+    kept = [2.0, 3.0]
+
+    def add_up() -> None:
+        while kept:
+            cells[0] += kept.pop()
+
+    tally.before_reading(add_up)
+    assert told(tally) == ["made_total 5.0"]
+    kept.append(1.0)
+    tally.save()
+    assert orjson.loads((tmp_path / f"{os.getpid()}.json").read_bytes()) == {"made": [[[], [6.0]]]}
 
 
 def test_the_same_labels_are_the_same_series() -> None:
@@ -86,7 +128,7 @@ def test_what_was_saved_is_what_a_sibling_reads(tmp_path: Path) -> None:
     """Whole, and under this process' name; its own file is not counted twice."""
     tally = Tally(tmp_path)
     family = tally.family("took", "Seconds.", ("of",), bounds=(1.0,))
-    family.observe(family.cells("wood"), 0.5)
+    family.observe(family.cells("wood"), [0.5])
     tally.save()
     assert [file.name for file in tmp_path.iterdir()] == [f"{os.getpid()}.json"]
     assert orjson.loads((tmp_path / f"{os.getpid()}.json").read_bytes()) == {"took": [[["wood"], [1.0, 0.0, 0.5]]]}
