@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from loguru import logger
 
@@ -53,7 +53,14 @@ from providers.echo import EchoTransport
 from providers.operations import for_completions, for_embeddings
 from providers.transport import open_transport
 
-Layer: TypeAlias = Callable[[ASGIApp], ASGIApp]
+
+class Middleware(Protocol):
+    """An instance that is an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+Layer: TypeAlias = Callable[[ASGIApp], Middleware]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +163,9 @@ def _spare_the_collector() -> None:
 
 
 def compose(layers: list[Layer], app: ASGIApp) -> ASGIApp:
-    """`app` behind the layers, the first of them outermost."""
+    """`app` behind the layers, the first of them outermost; a bound method is called for less than an instance."""
     for layer in reversed(layers):
-        app = layer(app)
+        app = layer(app).__call__
     return app
 
 
