@@ -17,13 +17,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import hiredis
 import redis.asyncio as redis
 from loguru import logger
-from redis.asyncio.connection import AbstractConnection as Connection
 from redis.exceptions import NoScriptError, RedisError
 
 from aigate.stores.batch import Batch
+from aigate.stores.redis_line import RedisLine
 from middleware.rate_limit import WINDOW, Allowance
 
 MOST_LOCAL = 100_000
@@ -81,7 +80,7 @@ class RedisLimiter:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._client: redis.Redis = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        self._line: Connection | None = None
+        self._line: RedisLine | None = None
         self._timeout = timeout
         self._local = LocalLimiter()
         self._broken_until = 0.0
@@ -105,7 +104,7 @@ class RedisLimiter:
     async def close(self) -> None:
         await self._batch.flush()
         if self._line is not None:
-            await self._line.disconnect()
+            await self._line.close()
         await self._client.aclose()
 
     async def _take(self, asked: Sequence[tuple[str, int]]) -> list[Allowance]:
@@ -116,8 +115,7 @@ class RedisLimiter:
         for (_, limit), count in counts.items():
             numbers += limit, count
         try:
-            async with asyncio.timeout(self._timeout):
-                rows = await self._run((len(keys), *keys, *numbers))
+            rows = await self._run(len(keys), *keys, *numbers)
         except (RedisError, OSError, TimeoutError) as error:
             await self._hang_up()
             self._break(error)
@@ -130,36 +128,23 @@ class RedisLimiter:
         }
         return [next(shares[each]) for each in asked]
 
-    async def _run(self, arguments: tuple[str | int, ...]) -> Any:
-        """Run the script, once more if the connection that was kept is none: Redis, too, closes what is idle."""
-        kept = self._line is not None
-        try:
-            return await self._asked(arguments)
-        except (redis.ConnectionError, OSError):
-            if not kept:
-                raise
-        await self._hang_up()
-        return await self._asked(arguments)
-
-    async def _asked(self, arguments: tuple[str | int, ...]) -> Any:
-        """Run the script, on a connection that is kept: the client's way to one costs more than the script."""
-        line = self._line
-        if line is None:
-            line = self._line = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-            line.socket_timeout = None  # the time of the whole is kept by who asks
-            await line.connect()
-        try:
-            await line.send_packed_command(_packed("EVALSHA", TAKE_SHA, *arguments), check_health=False)
-            return await line.read_response()
-        except NoScriptError:  # Redis was started anew
-            await line.send_packed_command(_packed("EVAL", TAKE, *arguments), check_health=False)
-            return await line.read_response()
+    async def _run(self, *arguments: str | int) -> Any:
+        """Run the script; anew if the connection that was kept is none, or Redis was: it closes what is idle."""
+        due = asyncio.get_running_loop().time() + self._timeout
+        if self._line is not None:
+            try:
+                return await self._line.ask(due, "EVALSHA", TAKE_SHA, *arguments)
+            except (redis.ConnectionError, NoScriptError):
+                await self._hang_up()
+        async with asyncio.timeout_at(due):
+            self._line = await RedisLine.open(self._client.connection_pool)
+            return await self._line.ask(due, "EVAL", TAKE, *arguments)
 
     async def _hang_up(self) -> None:
         """An answer that was not read must not be taken for the next one's."""
         line, self._line = self._line, None
         if line is not None:
-            await line.disconnect(nowait=True)
+            await line.close(nowait=True)
 
     def _break(self, error: Exception) -> None:
         if not self.degraded:
@@ -169,12 +154,6 @@ class RedisLimiter:
     def _mend(self) -> None:
         logger.info("redis answers again, rate limits hold over all replicas")
         self._broken_until = 0.0
-
-
-def _packed(*command: str | int) -> bytes:
-    """As the client packs it, without its frames for each argument."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: of one word
-    return packed
 
 
 def _allowances(limit: int, taken: int, full_in: float) -> Iterator[Allowance]:
