@@ -192,8 +192,7 @@ class Journal:
                 openings.append(item)
         if openings:
             await self._replica.ensure_lease()
-        async with self._line as connection:
-            late = await connection.fetch(*closings.statement(openings, self._replica.id))
+        late = await self._line.fetch(*closings.statement(openings, self._replica.id))
         for row in late:
             logger.warning("call {} was settled after the sweep: it is adjusted", row["request_id"].hex)
         return [None] * len(items)
