@@ -9,9 +9,14 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
+from itertools import chain
 from typing import Generic, TypeVar
 
 from middleware.faults import StoreUnavailable
+
+_open_lanes: set["asyncio.Task[None]"] = set()
+"""A loop holds its tasks weakly."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,34 +51,48 @@ class Batch(Generic[Item, Result]):
     ) -> None:
         self._write = write
         self._size = size
-        self._free = lanes
+        self._lanes = lanes
+        """How many may still be opened."""
         self._items: list[Item] = []
         self._futures: list[Written[Result]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._writing: list[list[Written[Result]]] = []
+        self._idle: list[asyncio.Future[None]] = []
+        """The lanes that wait for more."""
+        self._ending = False
 
     def submit(self, item: Item) -> Written[Result]:
         """The future result of writing `item`, which cannot be taken back."""
         future: Written[Result] = Written()
         self._items.append(item)
         self._futures.append(future)
-        if self._free:
-            self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._drain())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        if self._idle:
+            self._idle.pop().set_result(None)
+        elif self._lanes:
+            self._lanes -= 1
+            lane = asyncio.get_running_loop().create_task(self._lane(), context=Context())
+            _open_lanes.add(lane)
+            lane.add_done_callback(_open_lanes.discard)
         return future
 
     async def flush(self) -> None:
         """Return once nothing is waiting or being written."""
-        while self._running:
-            await asyncio.wait(self._running)
+        while waiting := [*chain(*self._writing), *self._futures]:
+            await asyncio.wait(waiting)
 
-    async def _drain(self) -> None:
+    async def _lane(self) -> None:
+        """Write what there is, and wait for more, until the loop ends; it costs less than a task for each write."""
+        loop = asyncio.get_running_loop()
         futures: list[Written[Result]] = []
         try:
-            while self._items:
+            while not self._ending or self._items:
+                if not self._items:
+                    more = loop.create_future()
+                    self._idle.append(more)
+                    await more
+                    continue
                 items, futures = self._items[: self._size], self._futures[: self._size]
                 del self._items[: self._size], self._futures[: self._size]
+                self._writing.append(futures)
                 try:
                     answered = list(zip(futures, await self._write(items), strict=True))
                 except Exception as error:
@@ -81,13 +100,17 @@ class Batch(Generic[Item, Result]):
                 else:
                     for future, result in answered:
                         future.set_result(result)
-        except asyncio.CancelledError:  # the loop ends, and would wait for ever for who waits here
+                finally:
+                    self._writing.remove(futures)
+        except asyncio.CancelledError:  # the loop would wait for ever for who waits here
             _tell([*futures, *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
             self._items.clear()
             self._futures.clear()
+            self._idle.clear()
+            self._ending = True
             raise
         finally:
-            self._free += 1
+            self._lanes += 1
 
     async def _write_each(self, items: Sequence[Item], futures: Sequence[Written[Result]], error: Exception) -> None:
         """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""
