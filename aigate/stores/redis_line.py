@@ -6,6 +6,7 @@ instructions against 20,000. The deadline of an answer is only noted; a timer lo
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -17,7 +18,7 @@ NOTHING = object()
 
 
 class RedisLine(asyncio.Protocol):
-    """Asks one question at a time; a line on which one failed, or was not waited for, answers no more."""
+    """Asks one question at a time; a line on which one failed has ended."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         """`connection` is open, and all that was asked on it is answered."""
@@ -29,7 +30,7 @@ class RedisLine(asyncio.Protocol):
         self._streams = self._transport.get_protocol()
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_refusal, notEnoughData=NOTHING)
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[Any] | None = None
+        self._then: Callable[[Any], None] | None = None
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._transport.set_protocol(self)
@@ -41,66 +42,61 @@ class RedisLine(asyncio.Protocol):
         await connection.connect()  # type: ignore[no-untyped-call]
         return cls(connection)
 
-    def ask(self, due: float, *command: str | int) -> "asyncio.Future[Any]":
-        """The answer, which comes before `due`, by the loop's clock. Raises `ConnectionError` at once or in it.
+    def ask(self, due: float, then: Callable[[Any], None], *command: str | int) -> None:
+        """Call `then` with the answer, or with the error that came instead, until `due` by the loop's clock.
 
-        In it, too, are Redis' refusals (`ResponseError`) and a `TimeoutError`.
+        Raises `ConnectionError` if the line has ended.
         """
-        if self._answer is not None or self._transport.is_closing():
+        if self._then is not None or self._transport.is_closing():
             raise ConnectionError("This connection to Redis has ended.")
-        answer = self._answer = self._loop.create_future()
+        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says: of one word
+        self._then = then
         self._due = due
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says: of one word
-        return answer
 
     async def close(self, *, nowait: bool = False) -> None:
-        """Close the connection, and wait until it is, unless told not to."""
-        self._fail(ConnectionError("This connection to Redis is closed."))
+        """Close the connection, and wait until it is, unless told not to. Who waits for an answer gets none."""
+        self._then = None
         await self._connection.disconnect(nowait=nowait)
 
     # --- what the transport tells
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
+        replies = []
         try:
             while (reply := self._reader.gets()) is not NOTHING:
                 if not isinstance(reply, hiredis.PushNotification):  # Redis tells of its own accord
-                    self._take(reply)
+                    replies.append(reply)
         except InvalidResponse as error:
-            self._fail(error)
+            self._answer(error)
+        if len(replies) == 1:
+            self._answer(replies[0])
+        elif replies:  # what was not asked for could be taken for the answer to what comes next
+            self._answer(InvalidResponse("Redis answers what was not asked."))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ConnectionError("Redis closed the connection."))
         if self._timer is not None:
             self._timer.cancel()
         self._streams.connection_lost(exc)  # redis-py waits for it
+        self._answer(ConnectionError("Redis closed the connection."))
 
-    def _take(self, reply: object) -> None:
-        answer = self._answer
-        if answer is None or answer.done():  # nobody waits: what comes next could be taken for another's
+    def _answer(self, reply: object) -> None:
+        then, self._then = self._then, None
+        if then is None or isinstance(reply, Exception):
             self._transport.close()
-        elif isinstance(reply, Exception):
-            self._fail(reply)
-        else:
-            self._answer = None
-            answer.set_result(reply)
-
-    def _fail(self, error: Exception) -> None:
-        self._transport.close()
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        if then is not None:
+            then(reply)
 
     def _look(self) -> None:
         self._timer = None
-        if self._answer is None:
+        if self._then is None:
             return
         if self._loop.time() < self._due:
             self._timer = self._loop.call_at(self._due, self._look)
         else:
-            self._fail(TimeoutError("Redis does not answer in time."))
+            self._answer(TimeoutError("Redis does not answer in time."))
 
 
 def _refusal(message: str) -> ResponseError:
