@@ -7,6 +7,7 @@ instructions against 20,000. The deadline of an answer is only noted; a timer lo
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -49,7 +50,7 @@ class RedisLine(asyncio.Protocol):
         """
         if self._then is not None or self._transport.is_closing():
             raise ConnectionError("This connection to Redis has ended.")
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says: of one word
+        self._transport.write(b"*%d\r\n%b" % (len(command), b"".join(map(_framed, command))))
         self._then = then
         self._due = due
         if self._timer is None:
@@ -97,6 +98,12 @@ class RedisLine(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due, self._look)
         else:
             self._answer(TimeoutError("Redis does not answer in time."))
+
+
+@lru_cache(maxsize=4096)  # most words are said again and again
+def _framed(word: str | int) -> bytes:
+    data = str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def _refusal(message: str) -> ResponseError:
