@@ -56,6 +56,7 @@ class Batch(Generic[Item, Result]):
         self._items: list[Item] = []
         self._futures: list[Written[Result]] = []
         self._writing: list[list[Written[Result]]] = []
+        """What each lane writes now."""
         self._idle: list[asyncio.Future[None]] = []
         """The lanes that wait for more."""
         self._ending = False
@@ -82,35 +83,36 @@ class Batch(Generic[Item, Result]):
     async def _lane(self) -> None:
         """Write what there is, and wait for more, until the loop ends; it costs less than a task for each write."""
         loop = asyncio.get_running_loop()
-        futures: list[Written[Result]] = []
         try:
-            while not self._ending or self._items:
-                if not self._items:
-                    more = loop.create_future()
-                    self._idle.append(more)
-                    await more
-                    continue
-                items, futures = self._items[: self._size], self._futures[: self._size]
-                del self._items[: self._size], self._futures[: self._size]
-                self._writing.append(futures)
-                try:
-                    answered = list(zip(futures, await self._write(items), strict=True))
-                except Exception as error:
-                    await self._write_each(items, futures, error)
-                else:
-                    for future, result in answered:
-                        future.set_result(result)
-                finally:
-                    self._writing.remove(futures)
+            while True:
+                while self._items:
+                    await self._write_next()
+                if self._ending:
+                    return
+                more = loop.create_future()
+                self._idle.append(more)
+                await more
         except asyncio.CancelledError:  # the loop would wait for ever for who waits here
-            _tell([*futures, *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
-            self._items.clear()
-            self._futures.clear()
-            self._idle.clear()
             self._ending = True
+            _tell([*chain(*self._writing), *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
+            for kept in (self._writing, self._items, self._futures, self._idle):
+                kept.clear()
             raise
         finally:
             self._lanes += 1
+
+    async def _write_next(self) -> None:
+        items, futures = self._items[: self._size], self._futures[: self._size]
+        del self._items[: self._size], self._futures[: self._size]
+        self._writing.append(futures)
+        try:
+            answered = list(zip(futures, await self._write(items), strict=True))
+        except Exception as error:
+            await self._write_each(items, futures, error)
+        else:
+            for future, result in answered:
+                future.set_result(result)
+        self._writing.remove(futures)
 
     async def _write_each(self, items: Sequence[Item], futures: Sequence[Written[Result]], error: Exception) -> None:
         """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""
