@@ -1,7 +1,7 @@
 """One connection to Redis for who asks all the time: a write and a read for each question, and nothing between.
 
 redis-py opens it (whatever the URL says of TLS, sockets, users, passwords and numbers) and closes it; meanwhile its
-transport talks to a protocol of our own: its streams, coroutines and timers cost twice as much as all the rest of a
+transport talks to a protocol of our own: its streams, coroutines and timers cost as much as all the rest of a
 question. The deadline of an answer is only noted; a timer looks at it now and then.
 """
 
