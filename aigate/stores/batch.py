@@ -67,18 +67,23 @@ class Batch(Generic[Item, Result]):
         self._items.append(item)
         self._futures.append(future)
         if self._idle:
-            self._idle.pop().set_result(None)
+            more = self._idle.pop()
+            if not more.done():  # else its lane is cancelled, and opens another
+                more.set_result(None)
         elif self._lanes:
-            self._lanes -= 1
-            lane = asyncio.get_running_loop().create_task(self._lane(), context=Context())
-            _open_lanes.add(lane)
-            lane.add_done_callback(_open_lanes.discard)
+            self._open()
         return future
 
     async def flush(self) -> None:
         """Return once nothing is waiting or being written."""
         while waiting := [*chain(*self._writing), *self._futures]:
             await asyncio.wait(waiting)
+
+    def _open(self) -> None:
+        self._lanes -= 1
+        lane = asyncio.get_running_loop().create_task(self._lane(), context=Context())
+        _open_lanes.add(lane)
+        lane.add_done_callback(_open_lanes.discard)
 
     async def _lane(self) -> None:
         """Write what there is, and wait for more, until the loop ends; it costs less than a task for each write."""
@@ -94,12 +99,16 @@ class Batch(Generic[Item, Result]):
                 await more
         except asyncio.CancelledError:  # the loop would wait for ever for who waits here
             self._ending = True
-            _tell([*chain(*self._writing), *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
-            for kept in (self._writing, self._items, self._futures, self._idle):
-                kept.clear()
+            self._idle.clear()
+            if self._writing:
+                _tell([*chain(*self._writing), *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
+                for kept in (self._writing, self._items, self._futures):
+                    kept.clear()
             raise
         finally:
             self._lanes += 1
+            if self._items:
+                self._open()
 
     async def _write_next(self) -> None:
         items, futures = self._items[: self._size], self._futures[: self._size]
