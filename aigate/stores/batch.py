@@ -9,9 +9,14 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
+from itertools import chain
 from typing import Generic, TypeVar
 
 from middleware.faults import StoreUnavailable
+
+_open_lanes: set["asyncio.Task[None]"] = set()
+"""A loop holds its tasks weakly."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,48 +51,77 @@ class Batch(Generic[Item, Result]):
     ) -> None:
         self._write = write
         self._size = size
-        self._free = lanes
+        self._lanes = lanes
+        """How many may still be opened."""
         self._items: list[Item] = []
         self._futures: list[Written[Result]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._writing: list[list[Written[Result]]] = []
+        """What each lane writes now."""
+        self._idle: list[asyncio.Future[None]] = []
+        """The lanes that wait for more."""
+        self._ending = False
 
     def submit(self, item: Item) -> Written[Result]:
         """The future result of writing `item`, which cannot be taken back."""
         future: Written[Result] = Written()
         self._items.append(item)
         self._futures.append(future)
-        if self._free:
-            self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._drain())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        if self._idle:
+            more = self._idle.pop()
+            if not more.done():  # else its lane is cancelled, and opens another
+                more.set_result(None)
+        elif self._lanes:
+            self._open()
         return future
 
     async def flush(self) -> None:
         """Return once nothing is waiting or being written."""
-        while self._running:
-            await asyncio.wait(self._running)
+        while waiting := [*chain(*self._writing), *self._futures]:
+            await asyncio.wait(waiting)
 
-    async def _drain(self) -> None:
-        futures: list[Written[Result]] = []
+    def _open(self) -> None:
+        self._lanes -= 1
+        lane = asyncio.get_running_loop().create_task(self._lane(), context=Context())
+        _open_lanes.add(lane)
+        lane.add_done_callback(_open_lanes.discard)
+
+    async def _lane(self) -> None:
+        """Write what there is, and wait for more, until the loop ends; it costs less than a task for each write."""
+        loop = asyncio.get_running_loop()
         try:
-            while self._items:
-                items, futures = self._items[: self._size], self._futures[: self._size]
-                del self._items[: self._size], self._futures[: self._size]
-                try:
-                    answered = list(zip(futures, await self._write(items), strict=True))
-                except Exception as error:
-                    await self._write_each(items, futures, error)
-                else:
-                    for future, result in answered:
-                        future.set_result(result)
-        except asyncio.CancelledError:  # the loop ends, and would wait for ever for who waits here
-            _tell([*futures, *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
-            self._items.clear()
-            self._futures.clear()
+            while True:
+                while self._items:
+                    await self._write_next()
+                if self._ending:
+                    return
+                more = loop.create_future()
+                self._idle.append(more)
+                await more
+        except asyncio.CancelledError:  # the loop would wait for ever for who waits here
+            self._ending = True
+            self._idle.clear()
+            if self._writing:
+                _tell([*chain(*self._writing), *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
+                for kept in (self._writing, self._items, self._futures):
+                    kept.clear()
             raise
         finally:
-            self._free += 1
+            self._lanes += 1
+            if self._items:
+                self._open()
+
+    async def _write_next(self) -> None:
+        items, futures = self._items[: self._size], self._futures[: self._size]
+        del self._items[: self._size], self._futures[: self._size]
+        self._writing.append(futures)
+        try:
+            answered = list(zip(futures, await self._write(items), strict=True))
+        except Exception as error:
+            await self._write_each(items, futures, error)
+        else:
+            for future, result in answered:
+                future.set_result(result)
+        self._writing.remove(futures)
 
     async def _write_each(self, items: Sequence[Item], futures: Sequence[Written[Result]], error: Exception) -> None:
         """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""

@@ -19,9 +19,10 @@ from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
 from middleware.claims import Claim, Held, Running, Taken
 from middleware.exchange import Answer
+from middleware.faults import StoreUnavailable
 
 if TYPE_CHECKING:
-    from aigate.stores.database import Connection
+    from aigate.stores.database import Connection, Line
 
 CLAIM = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
@@ -125,20 +126,26 @@ class PostgresIdempotency:
 
     async def _claim(self, claims: Sequence[Claim]) -> list[Answer | Running | Taken | Held]:
         await self._replica.ensure_lease()
-        async with self._line as connection:
-            open_claims = list(claims)
-            states: dict[str, Answer | Running | Taken | Held] = {}
-            while open_claims:
-                won = await self._try(connection, open_claims)
-                states |= dict.fromkeys(won)
-                lost = [claim for claim in open_claims if claim.request_id not in won]
-                holders = await _holders(connection, lost) if lost else {}
-                seen = [(claim, holders.get((claim.org_id, claim.key))) for claim in lost]
-                states |= {claim.request_id: _state(claim, holder) for claim, holder in seen if holder is not None}
-                open_claims = [claim for claim, holder in seen if holder is None]
+        states: dict[str, Answer | Running | Taken | Held] = {}
+        try:
+            await self._decide(claims, states)
+        except StoreUnavailable as away:
+            away.unsure |= bool(states)  # what has been granted must be given back
+            raise
         return [states[claim.request_id] for claim in claims]
 
-    async def _try(self, connection: "Connection", claims: Sequence[Claim]) -> set[str]:
+    async def _decide(self, claims: Sequence[Claim], states: dict[str, Answer | Running | Taken | Held]) -> None:
+        """Put into `states` what has become of each claim, by request id."""
+        while claims:
+            won = await self._try(claims)
+            states |= dict.fromkeys(won)
+            lost = [claim for claim in claims if claim.request_id not in won]
+            holders = await _holders(self._line, lost) if lost else {}
+            seen = [(claim, holders.get((claim.org_id, claim.key))) for claim in lost]
+            states |= {claim.request_id: _state(claim, holder) for claim, holder in seen if holder is not None}
+            claims = [claim for claim, holder in seen if holder is None]
+
+    async def _try(self, claims: Sequence[Claim]) -> set[str]:
         asked = [
             {
                 "organisation_id": claim.org_id,
@@ -150,12 +157,12 @@ class PostgresIdempotency:
             for claim in claims
         ]
         fresh = [claim.key for claim in claims if claim.fresh]
-        rows = await connection.fetch(CLAIM, to_json(asked), self._replica.id, to_json(fresh))
+        rows = await self._line.fetch(CLAIM, to_json(asked), self._replica.id, to_json(fresh))
         return {row["request_id"].hex for row in rows}
 
 
-async def _holders(connection: "Connection", claims: Sequence[Claim]) -> dict[tuple[int, str], asyncpg.Record]:
-    rows = await connection.fetch(HOLDERS, [claim.org_id for claim in claims], [claim.key for claim in claims])
+async def _holders(way: "Line | Connection", claims: Sequence[Claim]) -> dict[tuple[int, str], asyncpg.Record]:
+    rows = await way.fetch(HOLDERS, [claim.org_id for claim in claims], [claim.key for claim in claims])
     return {(row["organisation_id"], row["key"]): row for row in rows}
 
 

@@ -11,7 +11,6 @@ be planned while the table is empty, and go on reading all of it: measured at 24
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -184,48 +183,39 @@ class Journal:
 
     async def _write(self, items: Sequence[Opening | Closing]) -> list[None]:
         openings: list[Opening] = []
-        closings = _Closings()
+        closings: list[Row] = []
+        answers: list[Answer] = []
         for item in items:
-            if isinstance(item, tuple):
-                closings.add(*item)
-            else:
+            if not isinstance(item, tuple):
                 openings.append(item)
+                continue
+            row, answer = item
+            if answer is not None:
+                answers.append(answer)
+                row["answer"] = len(answers)
+            closings.append(row)
         if openings:
             await self._replica.ensure_lease()
-        async with self._line as connection:
-            late = await connection.fetch(*closings.statement(openings, self._replica.id))
-        for row in late:
-            logger.warning("call {} was settled after the sweep: it is adjusted", row["request_id"].hex)
+        late = await self._line.fetch(*_statement(openings, closings, answers, self._replica.id))
+        for adjusted in late:
+            logger.warning("call {} was settled after the sweep: it is adjusted", adjusted["request_id"].hex)
         return [None] * len(items)
 
 
-@dataclass(slots=True)
-class _Closings:
-    """The closings of one batch as parameters; those of its answers stand beside them, for they are no JSON."""
-
-    rows: list[Row] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-    headers: list[bytes] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-
-    def add(self, row: Row, answer: Answer | None) -> None:
-        if answer is not None:
-            self.statuses.append(answer.status)
-            self.headers.append(pack_headers(answer.headers))
-            self.bodies.append(answer.body)
-            row["answer"] = len(self.statuses)
-        self.rows.append(row)
-
-    def statement(self, openings: list[Opening], replica_id: UUID) -> tuple[Any, ...]:
-        """The least that writes these closings and the openings beside them, with its parameters."""
-        if not self.rows:
-            return OPEN, to_json(openings), replica_id
-        closing = to_json(self.rows), replica_id
-        if self.bodies:
-            return WRITE, *closing, to_json(openings), self.statuses, self.headers, self.bodies
-        if openings:
-            return OPEN_AND_CLOSE, *closing, to_json(openings)
-        return CLOSE, *closing
+def _statement(
+    openings: list[Opening], closings: list[Row], answers: list[Answer], replica_id: UUID
+) -> tuple[Any, ...]:
+    """The least that writes all of these, with its parameters; an answer, which is no JSON, stands beside them."""
+    if not closings:
+        return OPEN, to_json(openings), replica_id
+    if answers:
+        statuses = [answer.status for answer in answers]
+        headers = [pack_headers(answer.headers) for answer in answers]
+        bodies = [answer.body for answer in answers]
+        return WRITE, to_json(closings), replica_id, to_json(openings), statuses, headers, bodies
+    if openings:
+        return OPEN_AND_CLOSE, to_json(closings), replica_id, to_json(openings)
+    return CLOSE, to_json(closings), replica_id
 
 
 def to_json(rows: object) -> str:

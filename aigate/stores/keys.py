@@ -72,17 +72,17 @@ class KeyRing:
         self._database = database
         self._cache_seconds = cache_seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups = Batch(self._find)
+        self._lookups = Batch(self._find, lanes=1)
 
     async def caller(self, token: str) -> Caller | None:
-        prefix, _, rest = token.partition("_")
-        public_id, _, secret = rest.partition("_")
-        if prefix != PREFIX or not public_id.isalnum() or not secret:
+        parts = token.split("_", 2)
+        if len(parts) < 3 or parts[0] != PREFIX or not parts[2]:
             return None
+        _, public_id, secret = parts
         now = time.monotonic()
         known = self._known.get(public_id)
         if known is None or known.until <= now:
-            known = await self._look_up(public_id)
+            known = await self._look_up(public_id) if public_id.isalnum() else None
         if known is None or known.expires <= now:
             return None
         return known.caller if hmac.compare_digest(_hash(secret), known.secret_hash) else None

@@ -6,6 +6,7 @@ becomes an adjustment (`journal`).
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ class PostgresLedger:
         caller = exchange.caller
         if caller is None:
             raise AssertionError("a call is billed to a caller: the auth layer stands outside metering")
-        await self._prices.load()
+        if self._prices.stale_from <= time.monotonic():
+            await self._prices.load()
         rule = self._prices.find(caller.org_id, target.provider, target.model)
         if rule is None and not self._free_unpriced:
             raise Unpriced(

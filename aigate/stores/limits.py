@@ -14,16 +14,15 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, TypeAlias
 
-import hiredis
 import redis.asyncio as redis
 from loguru import logger
-from redis.asyncio.connection import AbstractConnection as Connection
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from aigate.stores.batch import Batch
+from aigate.stores.redis_line import RedisLine
 from middleware.rate_limit import WINDOW, Allowance
 
 MOST_LOCAL = 100_000
@@ -54,6 +53,10 @@ TAKE_SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
 """The name by which Redis knows a script that it has seen."""
 
 
+Waiting: TypeAlias = dict[tuple[str, int], list["asyncio.Future[Allowance]"]]
+"""Who asks, by name and limit."""
+
+
 class LocalLimiter:
     """The `Limiter` port on this replica alone; forgets the longest unused of very many names."""
 
@@ -81,11 +84,16 @@ class RedisLimiter:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._client: redis.Redis = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        self._line: Connection | None = None
+        self._line: RedisLine | None = None
         self._timeout = timeout
         self._local = LocalLimiter()
         self._broken_until = 0.0
-        self._batch: Batch[tuple[str, int], Allowance] = Batch(self._take, lanes=1)
+        self._waiting: Waiting = {}
+        """What is to be asked next."""
+        self._asked: Waiting = {}
+        self._due = 0.0
+        self._asking = False
+        self._calling: asyncio.Task[None] | None = None
 
     @property
     def degraded(self) -> bool:
@@ -93,9 +101,15 @@ class RedisLimiter:
         return self._broken_until > 0.0
 
     async def take(self, name: str, limit: int) -> Allowance:
-        if self._broken_until > time.monotonic():
+        if self._broken_until and self._broken_until > time.monotonic():
             return self._local.take_now(name, limit)
-        return await self._batch.submit((name, limit))
+        loop = asyncio.get_running_loop()
+        allowance: asyncio.Future[Allowance] = loop.create_future()
+        self._waiting.setdefault((name, limit), []).append(allowance)
+        if not self._asking:
+            self._asking = True
+            loop.call_soon(self._ask)
+        return await allowance
 
     async def ping(self) -> None:
         """Return if Redis answers in time; raises `RedisError` or `TimeoutError`."""
@@ -103,63 +117,78 @@ class RedisLimiter:
             await self._client.ping()
 
     async def close(self) -> None:
-        await self._batch.flush()
+        while waiting := [each for each in chain(*self._asked.values(), *self._waiting.values()) if not each.done()]:
+            await asyncio.wait(waiting)
+        if self._calling is not None:
+            await asyncio.wait([self._calling])
         if self._line is not None:
-            await self._line.disconnect()
+            await self._line.close()
         await self._client.aclose()
 
-    async def _take(self, asked: Sequence[tuple[str, int]]) -> list[Allowance]:
-        counts: dict[tuple[str, int], int] = {}
-        for each in asked:
-            counts[each] = counts.get(each, 0) + 1
-        keys, numbers = [KEY + name for name, _ in counts], [WINDOW * 1_000_000]
-        for (_, limit), count in counts.items():
-            numbers += limit, count
+    def _ask(self) -> None:
+        """Run the script for all that wait, on the connection that is kept."""
+        self._asked, self._waiting = self._waiting, {}
+        self._due = asyncio.get_running_loop().time() + self._timeout
+        if self._line is None:
+            self._call_anew()
+            return
         try:
-            async with asyncio.timeout(self._timeout):
-                rows = await self._run((len(keys), *keys, *numbers))
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._hang_up()
+            self._line.ask(self._due, self._hear, "EVALSHA", TAKE_SHA, *_arguments(self._asked))
+        except Exception as error:
+            self._hear(error)
+
+    def _hear(self, answer: Any) -> None:
+        """What Redis says on a connection that was kept, if it is one: Redis, too, closes what is idle."""
+        if isinstance(answer, (redis.ConnectionError, NoScriptError)):
+            self._call_anew()
+        else:
+            self._end(answer)
+
+    def _call_anew(self) -> None:
+        self._calling = asyncio.get_running_loop().create_task(self._call())
+
+    async def _call(self) -> None:
+        """Run the script on a new connection; Redis may have been started anew, too."""
+        line, self._line = self._line, None
+        try:
+            async with asyncio.timeout_at(self._due):
+                if line is not None:
+                    await line.close(nowait=True)
+                self._line = await RedisLine.open(self._client.connection_pool)
+            self._line.ask(self._due, self._end, "EVAL", TAKE, *_arguments(self._asked))
+        except Exception as error:
+            self._end(error)
+
+    def _end(self, answer: Any) -> None:
+        """Tell who asked; what came while Redis was asked is asked now."""
+        asked, self._asked = self._asked, {}
+        try:
+            self._share(asked, answer)
+        except Exception as error:  # whatever keeps us from an answer of Redis', nobody fails
             self._break(error)
-            return [self._local.take_now(name, limit) for name, limit in asked]
+            self._share_here(asked)
+            waiting, self._waiting = self._waiting, {}
+            self._share_here(waiting)
+        if self._waiting:
+            self._ask()
+        else:
+            self._asking = False
+
+    def _share(self, asked: Waiting, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            raise answer
+        for ((_, limit), waiting), (taken, full_in) in zip(asked.items(), answer, strict=True):
+            for future, allowance in zip(waiting, _allowances(limit, taken, full_in / 1e6), strict=False):
+                if not future.done():
+                    future.set_result(allowance)
         if self._broken_until:
             self._mend()
-        shares = {
-            each: _allowances(each[1], taken, full_in / 1e6)
-            for each, (taken, full_in) in zip(counts, rows, strict=True)
-        }
-        return [next(shares[each]) for each in asked]
 
-    async def _run(self, arguments: tuple[str | int, ...]) -> Any:
-        """Run the script, once more if the connection that was kept is none: Redis, too, closes what is idle."""
-        kept = self._line is not None
-        try:
-            return await self._asked(arguments)
-        except (redis.ConnectionError, OSError):
-            if not kept:
-                raise
-        await self._hang_up()
-        return await self._asked(arguments)
-
-    async def _asked(self, arguments: tuple[str | int, ...]) -> Any:
-        """Run the script, on a connection that is kept: the client's way to one costs more than the script."""
-        line = self._line
-        if line is None:
-            line = self._line = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-            line.socket_timeout = None  # the time of the whole is kept by who asks
-            await line.connect()
-        try:
-            await line.send_packed_command(_packed("EVALSHA", TAKE_SHA, *arguments), check_health=False)
-            return await line.read_response()
-        except NoScriptError:  # Redis was started anew
-            await line.send_packed_command(_packed("EVAL", TAKE, *arguments), check_health=False)
-            return await line.read_response()
-
-    async def _hang_up(self) -> None:
-        """An answer that was not read must not be taken for the next one's."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.disconnect(nowait=True)
+    def _share_here(self, asked: Waiting) -> None:
+        for (name, limit), waiting in asked.items():
+            for future in waiting:
+                if not future.done():
+                    future.set_result(self._local.take_now(name, limit))
 
     def _break(self, error: Exception) -> None:
         if not self.degraded:
@@ -171,10 +200,14 @@ class RedisLimiter:
         self._broken_until = 0.0
 
 
-def _packed(*command: str | int) -> bytes:
-    """As the client packs it, without its frames for each argument."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: of one word
-    return packed
+def _arguments(asked: Waiting) -> list[str | int]:
+    """What the script is told: how many keys, the keys, and for each its limit and how many ask."""
+    keys: list[str | int] = [len(asked)]
+    numbers: list[int] = [WINDOW * 1_000_000]
+    for (name, limit), waiting in asked.items():
+        keys.append(KEY + name)
+        numbers += limit, len(waiting)
+    return keys + numbers
 
 
 def _allowances(limit: int, taken: int, full_in: float) -> Iterator[Allowance]:

@@ -98,15 +98,16 @@ class Prices:
         self._state: tuple[int, int] | None = None
         self._ahead = 0.0
         """Seconds by which the database's clock is ahead of our monotonic one, which carries its time on."""
-        self._asked = 0.0
+        self.stale_from = 0.0
+        """When `load` is to be called next, by the monotonic clock: before the first `find`, and now and then."""
         self._refreshing: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
         """Make sure that there are rules; waits only the first time. Raises `StoreUnavailable` if it cannot.
 
-        Call it before `find`: it also starts the refresh when the rules have become old.
+        It starts the refresh when the rules have become old (`stale_from`).
         """
-        if self._book is not None and time.monotonic() - self._asked < self._kept:
+        if time.monotonic() < self.stale_from:
             return
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh())
@@ -131,7 +132,9 @@ class Prices:
             await asyncio.wait([self._refreshing])
 
     async def _refresh(self) -> None:
-        self._asked = time.monotonic()
+        again = time.monotonic() + self._kept
+        if self._book is not None:
+            self.stale_from = again
         async with (
             self._database.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -145,6 +148,7 @@ class Prices:
             self._book = await asyncio.to_thread(_book, rows)
             self._state = version
         self._ahead = ahead
+        self.stale_from = again
 
     def _refreshed(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None

@@ -1,6 +1,7 @@
 """What every store relies on when it writes through a `Batch`."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -212,6 +213,40 @@ def test_a_loop_that_ends_waits_for_no_store() -> None:
     waiting: list[asyncio.Task[None]] = []
     asyncio.run(main())  # cancels what is left, and waits for it
     assert [type(result) for result in results] == [StoreUnavailable] * 2
+
+
+def test_a_loop_that_ends_leaves_nothing_behind(writes: Writes, caplog: pytest.LogCaptureFixture) -> None:
+    """What is submitted only then is written, and nobody waits for more who would never be woken."""
+    results: list[str] = []
+
+    async def write_at_last(batch: Batch[int, str], number: int) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            results.append(await batch.submit(number))
+
+    async def main() -> None:
+        batch = Batch(writes)
+        results.append(await batch.submit(1))
+        last.extend(asyncio.create_task(write_at_last(batch, number)) for number in range(2, 30))
+        await asyncio.sleep(0)
+
+    last: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    last.clear()
+    gc.collect()
+    assert sorted(results) == sorted(f"wrote {number}" for number in range(1, 30))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_a_lane_that_waits_is_used_again(writes: Writes, lanes: int) -> None:
+    """However often it was idle; what is concurrent then still goes together."""
+    batch = Batch(writes, lanes=lanes)
+    for number in range(3):
+        await asyncio.gather(batch.submit(number), batch.submit(number))
+        await asyncio.sleep(0)
+    assert writes.batches == [[number, number] for number in range(3)]
 
 
 async def test_flush_waits_for_everything(writes: Writes) -> None:
