@@ -72,13 +72,16 @@ class Idempotency:
         exchange = exchange_of(scope)
         send = exchange.observe(send)
         claim = claim_of(scope, exchange)
-        running = None if claim is None else await self._running(claim)
-        if claim is None or (running is not None and not claim.joins(running.age)):
+        if claim is None:
             await self.app(scope, receive, send)
-        elif running is None:
+            return
+        running = await self._running(claim)
+        if running is None:
             await self._lead(claim, scope, receive, send)
-        else:
+        elif claim.joins(running.age):
             await self._follow(running, exchange, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _running(self, claim: Claim) -> LiveAnswer | None:
         """The answer that is made for this key here. Raises `IdempotencyKeyReused` if it is another request's.
