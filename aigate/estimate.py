@@ -151,7 +151,7 @@ def expected_usage(exchange: Exchange) -> Usage:
     for name in BOUNDS:
         if name in document and isinstance(bound := document[name], int) and bound > 0:
             allowed = bound
-    return TokenUsage(prompt, 0, 0, allowed)
+    return TokenUsage(prompt, 0, 0, allowed, 0, 0, 0, "estimated")
 
 
 def rule_of_thumb(text: str) -> int:
