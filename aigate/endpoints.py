@@ -28,19 +28,24 @@ USAGE = "/v1/usage"
 
 
 class Endpoints(Application):
-    """A BlackSheep application that lets faults pass.
+    """A BlackSheep application that lets faults pass, and whose handlers find the body on the exchange.
 
-    BlackSheep's own `__call__` is a coroutine more, resumed for each chunk, and empties a request that nobody keeps.
+    BlackSheep's own `__call__` and `handle` are two coroutines more, resumed for each chunk, and turn what a handler
+    raises into an answer.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self.started:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)  # type: ignore[no-untyped-call]
-        else:
-            await send_asgi_response(await self.handle(self.instantiate_request(scope, receive)), send)
-
-    async def handle_request_handler_exception(self, request: Request, exc: Exception) -> Response:
-        raise exc
+            return
+        if not self.started:
+            await self.start()  # type: ignore[no-untyped-call]
+        method, path = scope["method"], scope["raw_path"]
+        request = Request.incoming(method, path, scope["query_string"], list(scope["headers"]))
+        request.scope = scope  # type: ignore[assignment]  # it is the server's, which is a dict
+        match = self.router.get_match_by_method_and_path(method, path)
+        assert match is not None  # noqa: S101 - there is a fallback
+        await send_asgi_response(await match.handler(request), send)
 
 
 def endpoints(generations: Mapping[str, Generation], models: ModelList, reports: Reports) -> ASGIApp:

@@ -31,6 +31,8 @@ PATIENCE = 5.0
 BYTES_PER_TOKEN = 4
 LONGEST_PROMPT = 1_000_000
 """Tokens that a prompt is expected to have at most: the bytes of an image are no text."""
+BOUNDS = ("max_tokens", "max_completion_tokens")
+"""Fields that bound an answer's tokens; the last one counts."""
 USUAL_ANSWER = 1000
 """Tokens that are expected of an answer whose length the request does not bound."""
 
@@ -40,10 +42,12 @@ class Delivered:
 
     __slots__ = ("_sample", "_sampled", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, *data: bytes) -> None:
         self.size = 0
         self._sampled = 0
         self._sample: list[bytes] = []
+        for part in data:
+            self.note(part)
 
     def note(self, data: bytes) -> None:
         self.size += len(data)
@@ -140,13 +144,14 @@ def count_tokens(texts: list[str]) -> list[int]:
 
 def expected_usage(exchange: Exchange) -> Usage:
     """What a request is likely to use, before it runs: its bytes by the rule of thumb, and the answer it allows."""
-    document, allowed = exchange.document, USUAL_ANSWER
-    for name in ("max_tokens", "max_completion_tokens"):
-        bound = document.get(name)
-        if isinstance(bound, int) and bound > 0:
+    document, prompt = exchange.document, len(exchange.body) // BYTES_PER_TOKEN
+    if prompt > LONGEST_PROMPT:
+        prompt = LONGEST_PROMPT
+    allowed = USUAL_ANSWER
+    for name in BOUNDS:
+        if name in document and isinstance(bound := document[name], int) and bound > 0:
             allowed = bound
-    prompt = min(len(exchange.body) // BYTES_PER_TOKEN, LONGEST_PROMPT)
-    return TokenUsage(input_tokens=prompt, output_tokens=allowed, source="estimated")
+    return TokenUsage(prompt, 0, 0, allowed, 0, 0, 0, "estimated")
 
 
 def rule_of_thumb(text: str) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 from blacksheep import Request, Response
 
 from aigate.estimate import Estimator
-from aigate.relay import Relay
+from aigate.relay import UNKNOWN, Relay, whole
 from aigate.request_checks import wants_usage
 from aigate.resolver import Resolver, require_use
-from middleware.exchange import Target, exchange_of
+from middleware.exchange import exchange_of
 from providers.client import Client
-from providers.contract import Call, Usage
+from providers.contract import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,14 @@ class Generation:
         exchange = exchange_of(request.scope)  # type: ignore[arg-type]  # it is the server's, which is a dict
         document = exchange.document
         self.check(document)
-        provider, model = self.resolver.resolve(document.get("model"))
+        route = self.resolver.route(document.get("model"))
+        provider, model = route.provider, route.model
         require_use(exchange.caller, provider.name, model)
         stream = document.get("stream") is True
-        await exchange.admit(Target(provider.name, model, stream, provider.on_disconnect == "drain"))
+        await exchange.admit(route.streamed if stream else route.whole)
         call = Call(model, document, stream, stream and wants_usage(document), exchange.pricing)
-        exchange.usage = Usage()
+        exchange.usage = UNKNOWN
         exchange.spent = True
-        relay = Relay(exchange, self.client, provider, call)
-        exchange.estimate = lambda: self.estimator.fill(exchange.usage or Usage(), document, relay.delivered)
-        return await (relay.begin_within(self.patience) if stream else relay.whole())
+        if stream:
+            return await Relay(exchange, self.client, self.estimator, provider, call).begin_within(self.patience)
+        return await whole(exchange, self.client, self.estimator, provider, call)

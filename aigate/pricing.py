@@ -111,16 +111,21 @@ class PriceRule:
 
     def cost(self, usage: Usage) -> int:
         """What the caller pays, in 1e-9 USD: tokens and request, marked up, rounded once, half-even."""
-        rates = self.rates
+        rates, unit = self.rates, MILLION
         for tier in self.tiers:
             if usage.input_tokens <= tier.above_input_tokens:
                 break
             rates = tier.rates
-        charge, unit = rates.charge(usage) + self.request_nano * MILLION, MILLION
+        charge = rates.charge(usage)
+        if self.request_nano:
+            charge += self.request_nano * MILLION
         if self.markup_ppm:
             charge, unit = charge * (MILLION + self.markup_ppm), MILLION * MILLION
         cost, rest = divmod(charge, unit)
-        return cost + (2 * rest > unit or (2 * rest == unit and cost & 1))
+        rest += rest
+        if rest < unit:
+            return cost
+        return cost + (rest > unit or cost & 1)
 
     def raw_cost(self, usage: Usage) -> int:
         """The same without the mark-up: what the provider is expected to charge, in 1e-9 USD."""

@@ -14,13 +14,13 @@ from typing import TypeAlias
 import orjson
 from blacksheep import Content, Response, StreamedContent
 
-from aigate.estimate import Delivered
+from aigate.estimate import Delivered, Estimator
 from aigate.provider_faults import note_failure
 from middleware.exchange import Exchange, Outcome
 from middleware.faults import Fault
 from providers.catalog import Provider
 from providers.client import Client, Upstream
-from providers.contract import Call, ProviderError
+from providers.contract import Call, ProviderError, Usage
 from providers.sse import DONE, event
 
 JSON = b"application/json"
@@ -28,43 +28,61 @@ EVENT_STREAM = b"text/event-stream"
 UNBUFFERED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Ask proxies on the way to pass each event on (https://nginx.org/en/docs/http/ngx_http_proxy_module.html)."""
 
+OK = Outcome.OK  # a member of an enumeration is looked up by a call
 IN_ONE_MESSAGE = 60_000
 """Bytes that BlackSheep surely sends as one message (it cuts at 61,440)."""
+
+UNKNOWN = Usage()
+"""What a call has used while its provider has said nothing. Nobody writes into it: an answer brings its own."""
 
 Events: TypeAlias = Callable[[], AsyncIterator[bytes]]
 
 
+async def whole(exchange: Exchange, client: Client, estimator: Estimator, provider: Provider, call: Call) -> Response:
+    """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
+    asked = time.perf_counter()
+    try:
+        upstream = await client.open(provider, call)
+        decoded = await upstream.read()
+    except ProviderError as error:
+        raise note_failure(exchange, error, provider, began=False) from error
+    finally:
+        exchange.upstream_seconds = time.perf_counter() - asked
+    exchange.outcome = OK
+    exchange.usage = usage = decoded.usage
+    body = decoded.body
+    if usage.source == "none":
+        exchange.estimate = partial(estimator.fill, usage, call.document, Delivered(body))
+    if len(body) <= IN_ONE_MESSAGE:
+        return Response(200, None, Content(JSON, body))
+    return Response(200, None, StreamedContent(JSON, partial(_in_one, exchange, body)))
+
+
+async def _in_one(exchange: Exchange, body: bytes) -> AsyncIterator[bytes]:
+    """A large answer as one message: BlackSheep would send its last bytes before the message that ends it."""
+    exchange.ending = True
+    yield body
+
+
 class Relay:
-    """`delivered` is what has been passed on so far."""
+    """One answer as a stream. What of it has been passed on is what is estimated if the provider counts nothing."""
 
-    __slots__ = ("_asked", "_call", "_client", "_exchange", "_provider", "delivered")
+    __slots__ = ("_asked", "_call", "_client", "_delivered", "_estimator", "_exchange", "_provider")
 
-    def __init__(self, exchange: Exchange, client: Client, provider: Provider, call: Call) -> None:
+    def __init__(
+        self, exchange: Exchange, client: Client, estimator: Estimator, provider: Provider, call: Call
+    ) -> None:
         self._exchange = exchange
         self._client = client
+        self._estimator = estimator
         self._provider = provider
         self._call = call
         self._asked = time.perf_counter()
-        self.delivered = Delivered()
-
-    async def whole(self) -> Response:
-        """The answer in one piece. Raises the `Fault` that a failure of the provider is."""
-        try:
-            body = await self._read(await self._client.open(self._provider, self._call))
-        except ProviderError as error:
-            raise self._fault(error) from error
-        finally:
-            self._note_wait()
-        if len(body) <= IN_ONE_MESSAGE:
-            return Response(200, content=Content(JSON, body))
-        return Response(200, content=StreamedContent(JSON, partial(self._in_one, body)))
-
-    async def _in_one(self, body: bytes) -> AsyncIterator[bytes]:
-        """A large answer as one message: BlackSheep would send its last bytes before the message that ends it."""
-        yield self._last(body)
+        self._delivered = Delivered()
 
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
+        self._exchange.estimate = self._estimate
         first = asyncio.get_running_loop().create_task(self._begin())
         self._exchange.resources.append(partial(_abandon, first))
         done, _ = await asyncio.wait({first}, timeout=patience)
@@ -102,14 +120,14 @@ class Relay:
     async def _forward(self, events: AsyncIterator[bytes], data: bytes) -> AsyncIterator[bytes]:
         try:
             while not data.endswith(DONE):
-                self.delivered.note(data)
+                self._delivered.note(data)
                 yield data
                 data = await anext(events)
         except ProviderError as error:
             await self._exchange.release()  # now: the settlement may take its time
             yield self._broken(self._fault(error))
         else:
-            self._exchange.outcome = Outcome.OK
+            self._exchange.outcome = OK
             yield self._last(data)
             async for _ in events:  # to the end of the connection, so that it can be used again
                 pass
@@ -117,16 +135,19 @@ class Relay:
     async def _read(self, upstream: Upstream) -> bytes:
         decoded = await upstream.read()
         self._exchange.usage = decoded.usage
-        self._exchange.outcome = Outcome.OK
-        self.delivered.note(decoded.body)
+        self._exchange.outcome = OK
+        self._delivered.note(decoded.body)
         return decoded.body
+
+    async def _estimate(self) -> None:
+        await self._estimator.fill(self._exchange.usage or UNKNOWN, self._call.document, self._delivered)
 
     def _note_wait(self) -> None:
         """Everything so far was waiting for the provider."""
         self._exchange.upstream_seconds = time.perf_counter() - self._asked
 
     def _fault(self, error: ProviderError) -> Fault:
-        return note_failure(self._exchange, error, self._provider, began=self.delivered.size > 0)
+        return note_failure(self._exchange, error, self._provider, began=self._delivered.size > 0)
 
     def _broken(self, fault: Fault) -> bytes:
         """The end of a stream that has begun and cannot be finished: an error event, and no terminator."""

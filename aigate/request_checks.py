@@ -12,7 +12,7 @@ from typing import Any
 from middleware.faults import CallerFault
 
 _ROLES = ("user", "assistant", "system", "developer", "tool")
-"""Whose message is sound if its content is a text."""
+"""Whose message is plain if its content is a text."""
 
 
 def check_chat(document: Mapping[str, Any]) -> None:
@@ -20,8 +20,10 @@ def check_chat(document: Mapping[str, Any]) -> None:
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise CallerFault("'messages' must be a list with at least one message.", param="messages")
-    for index, message in enumerate(messages):
-        _check_message(message, index)
+    for message in messages:
+        if not _is_plain(message):
+            _check_messages(messages)
+            break
     _check_stream(document)
 
 
@@ -70,10 +72,17 @@ def _is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
-def _check_message(message: object, index: int) -> None:
-    if isinstance(message, dict) and isinstance(message.get("content"), str) and message.get("role") in _ROLES:
-        return
-    place = f"messages[{index}]"
+def _is_plain(message: object) -> bool:
+    """Whether nothing more is to be checked, as of nearly every message."""
+    return isinstance(message, dict) and isinstance(message.get("content"), str) and message.get("role") in _ROLES
+
+
+def _check_messages(messages: list[Any]) -> None:
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]")
+
+
+def _check_message(message: object, place: str) -> None:
     if not isinstance(message, dict):
         raise CallerFault(f"'{place}' must be an object with a role and content.", param=place)
     role, content = message.get("role"), message.get("content")

@@ -6,9 +6,10 @@ name is looked up in the operator's aliases. Names go into upstream paths and lo
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from middleware.exchange import Caller
+from middleware.exchange import Caller, Target
 from middleware.faults import CallerFault, ModelNotAllowed, ModelNotFound, ProviderNotConfigured
 from providers.catalog import Provider
 
@@ -17,6 +18,16 @@ REMEMBERED = 4096
 """Names that are not taken apart again."""
 PLAIN = re.compile(r"[A-Za-z0-9._:/@+~#=, \-]+")
 SEPARATOR = re.compile(r"[:/]")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a name means. `whole` and `streamed`: what a request for an answer of either kind asks for."""
+
+    provider: Provider
+    model: str
+    whole: Target
+    streamed: Target
 
 
 class Resolver:
@@ -28,7 +39,20 @@ class Resolver:
         self._providers = providers
         self._aliases = aliases
         self._what = what
-        self._resolved: dict[str, tuple[Provider, str]] = {}
+        self._routes: dict[str, Route] = {}
+
+    def route(self, name: object) -> Route:
+        """The way to what `name` means. Raises as `resolve` does."""
+        if isinstance(name, str) and (known := self._routes.get(name)) is not None:
+            return known
+        provider, model = self.resolve(name)
+        whole, streamed = (
+            Target(provider.name, model, stream, provider.on_disconnect == "drain") for stream in (False, True)
+        )
+        if len(self._routes) >= REMEMBERED:
+            self._routes.clear()
+        self._routes[str(name)] = route = Route(provider, model, whole, streamed)
+        return route
 
     def resolve(self, name: object) -> tuple[Provider, str]:
         """The configured provider and the model that `name` means.
@@ -36,15 +60,6 @@ class Resolver:
         Raises `CallerFault` for what is no name, `ModelNotFound` for one that means nothing here, and
         `ProviderNotConfigured`.
         """
-        if isinstance(name, str) and (known := self._resolved.get(name)) is not None:
-            return known
-        found = self._resolve(name)
-        if len(self._resolved) >= REMEMBERED:
-            self._resolved.clear()
-        self._resolved[str(name)] = found
-        return found
-
-    def _resolve(self, name: object) -> tuple[Provider, str]:
         model_name = _plain(name)
         model_name = self._aliases.get(model_name, model_name)
         found = SEPARATOR.search(model_name)

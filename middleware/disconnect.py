@@ -11,6 +11,7 @@ disturbed.
 import asyncio
 from contextvars import Context
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from middleware.asgi import ASGIApp, Receive, Scope, Send
 from middleware.exchange import Exchange, Outcome, exchange_of
@@ -18,6 +19,10 @@ from middleware.faults import ClientDisconnected
 
 NOTICED_AFTER = 0.05
 """Seconds for which nobody looks whether the client is still there, at most."""
+
+
+_Task: TypeAlias = "asyncio.Task[Any]"
+_Watched: TypeAlias = tuple[Exchange, Receive, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,48 +36,56 @@ class Disconnect:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        watch = _Watch(exchange, receive, self.drain_timeout)
-        self.lookout.add(watch)
+        task = self.lookout.add(exchange, receive, self.drain_timeout)
         try:
             await self.app(scope, receive, exchange.observe(send))
         except asyncio.CancelledError:
             await exchange.release()
-            if not watch.cancelled or watch.task.uncancel() > 0:
+            if not self.lookout.has_cancelled(task) or task.uncancel() > 0:
                 raise
             raise ClientDisconnected("The client left before the answer ended.") from None
         finally:
-            self.lookout.discard(watch)
-            watch.end()
+            self.lookout.discard(task)
 
 
 class Lookout:
-    """Lets watches begin when they are `NOTICED_AFTER` old, and at least half of that: with one timer for all."""
+    """Lets watches begin when their tasks are `NOTICED_AFTER` old, and at least half of that: one timer for all."""
 
-    __slots__ = ("_loop", "_new", "_old")
+    __slots__ = ("_loop", "_new", "_old", "_watches")
 
     def __init__(self) -> None:
-        self._new: set[_Watch] = set()
-        self._old: set[_Watch] = set()
+        self._new: dict[_Task, _Watched] = {}
+        self._old: dict[_Task, _Watched] = {}
+        self._watches: dict[_Task, _Watch] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, watch: "_Watch") -> None:
-        self._new.add(watch)
+    def add(self, exchange: Exchange, receive: Receive, drain_timeout: float) -> _Task:
+        """The current task, which answers this request."""
         loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - a coroutine that runs has its task
+        self._new[task] = exchange, receive, drain_timeout
         if self._loop is not loop:
             self._sleep(loop)
+        return task
 
-    def discard(self, watch: "_Watch") -> None:
-        self._new.discard(watch)
-        self._old.discard(watch)
+    def discard(self, task: _Task) -> None:
+        """Whatever happens to the task now is not the client's doing."""
+        if self._new.pop(task, None) is None and self._old.pop(task, None) is None:
+            self._watches.pop(task).end()
+
+    def has_cancelled(self, task: _Task) -> bool:
+        """Whether the task was cancelled because its client has left."""
+        return task in self._watches and self._watches[task].cancelled
 
     def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         loop.call_later(NOTICED_AFTER / 2, self._look, loop, context=Context())
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        for watch in self._old:
-            watch.begin()
-        self._old, self._new = self._new, set()
+        for task, watched in self._old.items():
+            self._watches[task] = _Watch(task, *watched)
+        self._old, self._new = self._new, {}
         if self._old:
             self._sleep(loop)
         else:
@@ -80,25 +93,18 @@ class Lookout:
 
 
 class _Watch:
-    __slots__ = ("_drain_timeout", "_exchange", "_receive", "_watcher", "cancelled", "task")
+    __slots__ = ("_drain_timeout", "_exchange", "_receive", "_task", "_watcher", "cancelled")
 
-    def __init__(self, exchange: Exchange, receive: Receive, drain_timeout: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has its task
-        self.task = task
+    def __init__(self, task: _Task, exchange: Exchange, receive: Receive, drain_timeout: float) -> None:
         self.cancelled = False
+        self._task = task
         self._exchange = exchange
         self._receive = receive
         self._drain_timeout = drain_timeout
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
 
     def end(self) -> None:
-        """Whatever happens now is not the client's doing."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def begin(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+        self._watcher.cancel()
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -109,4 +115,4 @@ class _Watch:
         if not self._exchange.ending:
             self.cancelled = True
             self._exchange.outcome = Outcome.CLIENT_DISCONNECT
-            self.task.cancel()
+            self._task.cancel()

@@ -72,13 +72,16 @@ class Idempotency:
         exchange = exchange_of(scope)
         send = exchange.observe(send)
         claim = claim_of(scope, exchange)
-        running = None if claim is None else await self._running(claim)
-        if claim is None or (running is not None and not claim.joins(running.age)):
+        if claim is None:
             await self.app(scope, receive, send)
-        elif running is None:
+            return
+        running = await self._running(claim)
+        if running is None:
             await self._lead(claim, scope, receive, send)
-        else:
+        elif claim.joins(running.age):
             await self._follow(running, exchange, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _running(self, claim: Claim) -> LiveAnswer | None:
         """The answer that is made for this key here. Raises `IdempotencyKeyReused` if it is another request's.
@@ -119,11 +122,12 @@ class Idempotency:
         exchange = exchange_of(scope)
         while True:
             state = await self.store.claim(claim)
-            if state is not Taken.OTHER_REQUEST:
-                live.confirm()
+            if isinstance(state, Taken):
+                raise _reused()
+            live.confirm()
             match state:
                 case None:
-                    await self._run(claim, live, scope, send)
+                    await self._run(claim, live, exchange, scope, send)
                 case Answer() as answer:
                     await _pass_on(_messages(answer), exchange, live.tee(send))
                 case Running(age=age) if not claim.joins(age):
@@ -131,15 +135,12 @@ class Idempotency:
                 case Running() as running:
                     passing = _pass_on(self.tail.follow(claim, running), exchange, live.tee(send))
                     try:
-                        await _while_there(receive, passing, needed=lambda: live.followers > 0)
+                        await _while_there(receive, passing, needed=live.is_followed)
                     except HolderGone:
                         continue
-                case Taken.OTHER_REQUEST:
-                    raise _reused()
             return
 
-    async def _run(self, claim: Claim, live: LiveAnswer, scope: Scope, send: Send) -> None:
-        exchange = exchange_of(scope)
+    async def _run(self, claim: Claim, live: LiveAnswer, exchange: Exchange, scope: Scope, send: Send) -> None:
         recording = exchange.recording = _Recording(claim.key, live, self.render)
         try:
             await self.app(scope, _never_disconnected, live.tee(send))

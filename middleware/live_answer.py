@@ -58,6 +58,9 @@ class LiveAnswer:
         """Whether the answer has grown over what is kept."""
         return self._size > self._longest
 
+    def is_followed(self) -> bool:
+        return self.followers > 0
+
     def tee(self, send: Send) -> Send:
         """A `send` that passes each message on and then keeps it."""
 
@@ -110,12 +113,12 @@ class LiveAnswer:
         if self._size + len(body) > self._longest:
             raise CallerFault("The answer for this Idempotency-Key is too large to be kept; it was billed once.")
         start = self.start or {}
-        headers = tuple(
+        headers = [
             (bytes(name), bytes(value))
             for name, value in start.get("headers", ())
             if name.lower() not in ONE_TRANSMISSION
-        )
-        return Answer(start.get("status", 200), headers, b"".join([*self._parts, body]))
+        ]
+        return Answer(start.get("status", 200), tuple(headers), b"".join([*self._parts, body]))
 
     def _keep(self, message: Message) -> None:
         if message["type"] == START:

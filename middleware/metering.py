@@ -3,8 +3,7 @@
 The handler passes this layer's gate (`exchange.admit`) just before it calls the provider: the call is reserved
 there, and refused if it cannot be. From then on this layer settles at every end there is:
 
-- the message with the last bytes waits for the settlement's commit, the one delay on purpose in the whole chain, and
-  the head of an answer in one piece waits with it: both leave in one write;
+- the message with the last bytes waits for the settlement's commit, the one delay on purpose in the whole chain;
 - an exception, a disconnect or a shutdown settles in `finally`, shielded from cancellation.
 
 The recorded answer of a held idempotency key is handed to the settlement, so that both become durable in one
@@ -12,7 +11,7 @@ transaction. If there is none, the key's next request runs again and is billed t
 not be written, because the process died, stays an open reservation for the sweep.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,14 +83,13 @@ class Metering:
 class _Metered:
     """The metering of one exchange: nothing until the gate is passed, then settled once."""
 
-    __slots__ = ("_exchange", "_head", "_ledger", "_send", "reservation")
+    __slots__ = ("_exchange", "_ledger", "_send", "reservation")
 
     def __init__(self, exchange: Exchange, ledger: Ledger, send: Send) -> None:
         self._exchange = exchange
         self._ledger = ledger
         self._send = send
         self.reservation: Reservation | None = None
-        self._head: Message | None = None
         exchange.gates.append(self._gate)
 
     async def _gate(self, target: Target) -> None:
@@ -101,51 +99,57 @@ class _Metered:
         self.reservation = reservation
 
     def send(self, message: Message) -> Awaitable[None]:
-        if message.get("more_body", False) and self._head is None and not self._exchange.ending:
-            return self._send(message)
-        return self._send_head(message) if message["type"] == START else self._send_last(message)
-
-    async def _send_head(self, head: Message) -> None:
-        if self._may_wait(head):
-            self._head = head
-        else:
-            await self._send(head)
+        is_last = self._exchange.ending or not message.get("more_body", False)
+        if is_last and message["type"] != START:
+            return self._send_last(message)
+        return self._send(message)
 
     async def _send_last(self, message: Message) -> None:
-        if self._exchange.ending or not message.get("more_body", False):
-            self._exchange.ending = True
-            await self.settle(message=message)
-        head, self._head = self._head, None
-        if head is not None:
-            await self._send(head)
+        self._exchange.ending = True
+        if self.reservation is not None:
+            await self.settle(message)
         await self._send(message)
 
-    def _may_wait(self, head: Message) -> bool:
-        """Whether this is the head of a billed answer in one piece, which nobody records before its body comes."""
-        if self.reservation is None or self._exchange.recording is not None:
-            return False
-        return b"content-length" in dict(head.get("headers", ()))
-
-    async def settle(self, *, message: Message | None = None, fault: Fault | None = None) -> None:
+    def settle(self, message: Message | None = None, fault: Fault | None = None) -> Awaitable[None]:
         """End the reservation if it has not ended, as the exchange says that the call ended."""
-        reservation, self.reservation = self.reservation, None
+        exchange, reservation = self._exchange, self.reservation
+        self.reservation = None
         if reservation is None:
-            return
-        exchange = self._exchange
-        usage, outcome = exchange.usage, exchange.outcome or Outcome.INTERRUPTED
+            return _nothing()
+        usage = exchange.usage
         if usage is None or not exchange.spent:
             exchange.billed = 0
-            await reservation.void(outcome)
-            return
+            return reservation.void(exchange.outcome or Outcome.INTERRUPTED)
+        if usage.source == "none" and exchange.estimate is not None:
+            return self._bill_estimate(exchange.estimate, reservation, usage, message, fault)
+        return self._bill(reservation, usage, message, fault)
+
+    async def _bill_estimate(
+        self,
+        estimate: Callable[[], Awaitable[None]],
+        reservation: Reservation,
+        usage: Usage,
+        message: Message | None,
+        fault: Fault | None,
+    ) -> None:
         try:
-            if usage.source == "none" and exchange.estimate is not None:
-                await exchange.estimate()
+            await estimate()
         except Exception:  # a defect of ours: the answer was given, and must be accounted for
             logger.exception("the usage of this call cannot be estimated")
         finally:
-            answer = exchange.recording.end(message, fault) if exchange.recording else None
-            if exchange.recording is not None and answer is None:
-                outcome, exchange.billed = Outcome.INTERRUPTED, 0
-            else:
-                exchange.billed = reservation.cost(usage)
-            await reservation.settle(outcome, usage, exchange.billed, answer)
+            await self._bill(reservation, usage, message, fault)
+
+    def _bill(
+        self, reservation: Reservation, usage: Usage, message: Message | None, fault: Fault | None
+    ) -> Awaitable[None]:
+        exchange = self._exchange
+        outcome, recording, answer = exchange.outcome or Outcome.INTERRUPTED, exchange.recording, None
+        if recording is not None and (answer := recording.end(message, fault)) is None:
+            outcome, exchange.billed = Outcome.INTERRUPTED, 0
+        else:
+            exchange.billed = reservation.cost(usage)
+        return reservation.settle(outcome, usage, exchange.billed, answer)
+
+
+async def _nothing() -> None:
+    """What is awaited where nothing is to be settled."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from aigate.resolver import LONGEST_NAME, Resolver, may_use, require_use
-from middleware.exchange import Caller
-from middleware.faults import CallerFault, ModelNotAllowed, ModelNotFound, ProviderNotConfigured
+from middleware.exchange import Caller, Target
+from middleware.faults import CallerFault, Fault, ModelNotAllowed, ModelNotFound, ProviderNotConfigured
 from providers.catalog import Provider
 
 OPENAI = Provider("openai", "https://api.openai.example/v1", api_key="sk")
@@ -59,6 +59,26 @@ def test_a_provider_that_is_not_set_up(name: str, variable: str) -> None:
     """The operator learns which variable is missing."""
     with pytest.raises(ProviderNotConfigured, match=variable):
         RESOLVER.resolve(name)
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "drain"])
+def test_a_route_has_a_target_for_each_kind_of_answer(on_disconnect: str) -> None:
+    """Both say what becomes of the answer when the client leaves; a name is taken apart once."""
+    provider = replace(OPENAI, on_disconnect=on_disconnect)
+    resolver, drain = Resolver({"openai": provider}, {}), on_disconnect == "drain"
+    route = resolver.route("openai:gpt-4o")
+    assert (route.provider, route.model) == (provider, "gpt-4o")
+    assert route.whole == Target("openai", "gpt-4o", stream=False, drain=drain)
+    assert route.streamed == Target("openai", "gpt-4o", stream=True, drain=drain)
+    assert resolver.route("openai:gpt-4o") is route
+
+
+@pytest.mark.parametrize("name", [None, [], "nobody:gpt-4o"], ids=repr)
+def test_no_route(name: object) -> None:
+    """A name that means nothing is refused each time it is asked for."""
+    for _ in range(2):
+        with pytest.raises(Fault):
+            RESOLVER.route(name)
 
 
 @pytest.mark.parametrize(

@@ -328,17 +328,9 @@ def in_one_piece(sent: list[str], peer: Peer) -> ASGIApp:
     return app
 
 
-async def test_the_head_of_a_whole_answer_waits_for_its_body() -> None:
-    """Both leave together, after the settlement: one write in place of two."""
+async def test_the_head_of_a_whole_answer_passes_at_once() -> None:
+    """Only the last bytes wait for the settlement; the server lets the head wait for the first ones."""
     peer, sent = Peer(), list[str]()
     await drive(Metering(in_one_piece(sent, peer), MemoryLedger()), peer, exchange())
-    assert sent == ["0 before the body"]
-    assert [message["type"] for message in peer.sent] == [START, BODY]
-
-
-async def test_the_head_of_a_recorded_answer_does_not_wait() -> None:
-    """Who records it must have seen it before the settlement asks for the answer."""
-    peer, sent, run = Peer(), list[str](), exchange()
-    run.recording = Recorded()
-    await drive(Metering(in_one_piece(sent, peer), MemoryLedger()), peer, run)
     assert sent == ["1 before the body"]
+    assert [message["type"] for message in peer.sent] == [START, BODY]
