@@ -26,14 +26,14 @@ STATUS_LINES = {status: b"HTTP/1.1 %d " % status for status in range(100, 600)} 
 NO_BODY = (204, 304)
 NO_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 """What stands in no header's name (https://www.rfc-editor.org/rfc/rfc9110#name-tokens)."""
-CONNECTION, LENGTH, CODING = b"connection: ", b"content-length: ", b"transfer-encoding: "
+CONNECTION, LENGTH, CODING = b"\r\nconnection: ", b"\r\ncontent-length: ", b"\r\ntransfer-encoding: "
 DECISIVE = frozenset({CONNECTION, LENGTH, CODING})
 """What says where the answer ends."""
 CR, LF, NUL = b"\r\n\0"
 MOST_NAMES = 1000
 
 _beginnings: dict[bytes, bytes] = {}
-"""`name: ` by the names that have been sent."""
+"""A line end and `name: ` by the names that have been sent."""
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -188,24 +188,26 @@ class Cycle:
     def _render(self, message: Message) -> bytes:
         """The head as bytes; what it says of the connection and of the body's length is noted."""
         self._chunked, self._left = False, 0
-        lines = [STATUS_LINES[message["status"]]]
+        parts = [STATUS_LINES[message["status"]]]
         decisive: dict[bytes, bytes] = {}
         for name, value in (*self._connection.server_state.default_headers, *message.get("headers", ())):
             beginning = _beginnings.get(name) or _beginning_of(name)
-            lines.append(beginning + value)
+            parts += (beginning, value)
             if beginning in DECISIVE:
                 decisive[beginning] = value
+        _refuse_line_ends(parts[2::2])
         if CONNECTION in decisive and _says_close(decisive[CONNECTION]):
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(CONNECTION + b"close")
+            parts += (CONNECTION, b"close")
         if LENGTH in decisive and CODING not in decisive:
             self._left = int(decisive[LENGTH])
         elif self.scope["method"] != "HEAD" and message["status"] not in NO_BODY:
             self._chunked = True
             if CODING not in decisive:
-                lines.append(CODING + b"chunked")
-        return _join(lines)
+                parts += (CODING, b"chunked")
+        parts.append(b"\r\n\r\n")
+        return b"".join(parts)
 
     def _go_on(self, message: Message) -> None:
         if self.complete or message["type"] != BODY:
@@ -216,23 +218,17 @@ class Cycle:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more_body:
                 data += LAST_CHUNK
+        elif self.scope["method"] == "HEAD":
+            data, self._head, self._left = self._head, b"", 0
         else:
-            data = self._head + self._counted(body)
-            self._head = b""
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("Response content longer than Content-Length")
+            data, self._head = self._head + body, b""
         if data:
             self._transport.write(data)
         if not more_body:
             self._end()
-
-    def _counted(self, body: bytes) -> bytes:
-        """The body of an answer that has said how long it is, or that has none."""
-        if self.scope["method"] == "HEAD":
-            self._left = 0
-            return b""
-        self._left -= len(body)
-        if self._left < 0:
-            raise RuntimeError("Response content longer than Content-Length")
-        return body
 
     def _end(self) -> None:
         if self._left:
@@ -247,7 +243,7 @@ class Cycle:
 def _beginning_of(name: bytes) -> bytes:
     if NO_TOKEN.search(name) or not name:
         raise RuntimeError(f"Invalid HTTP header name {name!r}.")
-    beginning = name.lower() + b": "
+    beginning = b"\r\n" + name.lower() + b": "
     if len(_beginnings) < MOST_NAMES:
         _beginnings[name] = beginning
     return beginning
@@ -257,10 +253,8 @@ def _says_close(connection: bytes) -> bool:
     return b"close" in (token.strip() for token in connection.lower().split(b","))
 
 
-def _join(lines: list[bytes]) -> bytes:
-    """A head of these lines. Raises `RuntimeError` if one of them would be two."""
-    text = b"".join(lines)
+def _refuse_line_ends(values: list[bytes]) -> None:
+    """A header with one of them would be two."""
+    text = b"".join(values)
     if CR in text or LF in text or NUL in text:
         raise RuntimeError("Invalid HTTP header value.")
-    lines += (b"", b"")
-    return b"\r\n".join(lines)
