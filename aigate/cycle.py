@@ -32,8 +32,8 @@ DECISIVE = frozenset({CONNECTION, LENGTH, CODING})
 CR, LF, NUL = b"\r\n\0"
 MOST_NAMES = 1000
 
-_beginnings: dict[bytes, bytes] = {}
-"""A line end and `name: ` by the names that have been sent."""
+_plain: dict[bytes, bytes] = {}
+"""A line end and `name: ` by the names that have been sent, but for the decisive ones."""
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -56,29 +56,46 @@ class Connection(Protocol):
 class Cycle:
     """`scope` and what the connection has read of the request's body, and how far the answer to it is."""
 
-    task: "asyncio.Task[None]"
-    disconnected = False
-    begun = False
-    complete = False
-    more_body = True
-    ignored = 0
-    """Bytes of the body that came after the answer."""
+    __slots__ = (
+        "_arrival",
+        "_chunked",
+        "_connection",
+        "_flow",
+        "_has_news",
+        "_head",
+        "_invited",
+        "_left",
+        "_parts",
+        "_size",
+        "_transport",
+        "begun",
+        "complete",
+        "disconnected",
+        "ignored",
+        "keep_alive",
+        "more_body",
+        "scope",
+        "task",
+    )
 
-    _size = 0
-    _has_news = False
-    _invited = False
-    _arrival: asyncio.Event | None = None
-    _head = b""
-    _chunked = False
-    _left = 0
+    task: "asyncio.Task[None]"
+    ignored: int
+    """Bytes of the body that came after the answer."""
 
     def __init__(self, connection: Connection, scope: Scope, keep_alive: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
+        self.disconnected = self.begun = self.complete = False
+        self.more_body = True
+        self.ignored = 0
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
         self._parts: list[bytes] = []
+        self._size = self._left = 0
+        self._has_news = self._invited = self._chunked = False
+        self._arrival: asyncio.Event | None = None
+        self._head = b""
 
     # --- the connection's side
 
@@ -191,10 +208,10 @@ class Cycle:
         parts = [STATUS_LINES[message["status"]]]
         decisive: dict[bytes, bytes] = {}
         for name, value in (*self._connection.server_state.default_headers, *message.get("headers", ())):
-            beginning = _beginnings.get(name) or _beginning_of(name)
-            parts += (beginning, value)
-            if beginning in DECISIVE:
+            if (beginning := _plain.get(name)) is None and (beginning := _beginning_of(name)) in DECISIVE:
                 decisive[beginning] = value
+            parts.append(beginning)
+            parts.append(value)
         _refuse_line_ends(parts[2::2])
         if CONNECTION in decisive and _says_close(decisive[CONNECTION]):
             self.keep_alive = False
@@ -241,11 +258,13 @@ class Cycle:
 
 
 def _beginning_of(name: bytes) -> bytes:
+    if name == b"content-length":  # of nearly each answer
+        return LENGTH
     if NO_TOKEN.search(name) or not name:
         raise RuntimeError(f"Invalid HTTP header name {name!r}.")
     beginning = b"\r\n" + name.lower() + b": "
-    if len(_beginnings) < MOST_NAMES:
-        _beginnings[name] = beginning
+    if len(_plain) < MOST_NAMES and beginning not in DECISIVE:
+        _plain[name] = beginning
     return beginning
 
 
