@@ -1,8 +1,9 @@
 """Why: a chunk may not pay for a timer, and what is timed out must be our waiting, never the caller's.
 
 `asyncio.timeout` costs microseconds each time and cannot span a `yield`: it would cancel whoever reads the stream.
-Here a wait only notes when it began, and one timer for many calls looks now and then at all that wait. It cancels the
-task that waits for too long, as `asyncio.timeout` does: never early, and about a sixteenth of the shortest limit late.
+Here a wait only notes when it began, and one timer for many calls looks now and then at all that wait. It cancels
+the task that waits for too long, as `asyncio.timeout` does: never early, and at most about a sixteenth of the
+shortest limit late.
 
 Source: https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel
 """
@@ -12,7 +13,6 @@ from contextvars import Context
 from types import TracebackType
 
 from .contract import Kind, ProviderError
-
 
 LOOKS = 16
 """Within the shortest limit."""
@@ -55,7 +55,7 @@ class Watch:
     """Bounds each wait (`limit`) and all of a call (`total`), in seconds; `then` is the limit after `go_on`.
 
     Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long. What
-    waits again and again says the same by `begin`, and then `go_on` or `end`. `task` is the one that waits now. Whoever
+    waits again and again says the same by `begin`, and then `go_on` or `end`. `task` is the one that waits now. Who
     has many of a kind gives them a `lookout` for their shortest limit.
     """
 
