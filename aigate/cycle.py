@@ -208,8 +208,11 @@ class Cycle:
         parts = [STATUS_LINES[message["status"]]]
         decisive: dict[bytes, bytes] = {}
         for name, value in (*self._connection.server_state.default_headers, *message.get("headers", ())):
-            if (beginning := _plain.get(name)) is None and (beginning := _beginning_of(name)) in DECISIVE:
-                decisive[beginning] = value
+            beginning = _plain.get(name)
+            if beginning is None:
+                beginning = _beginning_of(name)
+                if beginning in DECISIVE:
+                    decisive[beginning] = value
             parts.append(beginning)
             parts.append(value)
         _refuse_line_ends(parts[2::2])
