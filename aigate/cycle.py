@@ -26,14 +26,14 @@ STATUS_LINES = {status: b"HTTP/1.1 %d " % status for status in range(100, 600)} 
 NO_BODY = (204, 304)
 NO_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 """What stands in no header's name (https://www.rfc-editor.org/rfc/rfc9110#name-tokens)."""
-CONNECTION, LENGTH, CODING = b"connection: ", b"content-length: ", b"transfer-encoding: "
+CONNECTION, LENGTH, CODING = b"\r\nconnection: ", b"\r\ncontent-length: ", b"\r\ntransfer-encoding: "
 DECISIVE = frozenset({CONNECTION, LENGTH, CODING})
 """What says where the answer ends."""
 CR, LF, NUL = b"\r\n\0"
 MOST_NAMES = 1000
 
-_beginnings: dict[bytes, bytes] = {}
-"""`name: ` by the names that have been sent."""
+_plain: dict[bytes, bytes] = {}
+"""A line end and `name: ` by the names that have been sent, but for the decisive ones."""
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -56,29 +56,46 @@ class Connection(Protocol):
 class Cycle:
     """`scope` and what the connection has read of the request's body, and how far the answer to it is."""
 
-    task: "asyncio.Task[None]"
-    disconnected = False
-    begun = False
-    complete = False
-    more_body = True
-    ignored = 0
-    """Bytes of the body that came after the answer."""
+    __slots__ = (
+        "_arrival",
+        "_chunked",
+        "_connection",
+        "_flow",
+        "_has_news",
+        "_head",
+        "_invited",
+        "_left",
+        "_parts",
+        "_size",
+        "_transport",
+        "begun",
+        "complete",
+        "disconnected",
+        "ignored",
+        "keep_alive",
+        "more_body",
+        "scope",
+        "task",
+    )
 
-    _size = 0
-    _has_news = False
-    _invited = False
-    _arrival: asyncio.Event | None = None
-    _head = b""
-    _chunked = False
-    _left = 0
+    task: "asyncio.Task[None]"
+    ignored: int
+    """Bytes of the body that came after the answer."""
 
     def __init__(self, connection: Connection, scope: Scope, keep_alive: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
+        self.disconnected = self.begun = self.complete = False
+        self.more_body = True
+        self.ignored = 0
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
         self._parts: list[bytes] = []
+        self._size = self._left = 0
+        self._has_news = self._invited = self._chunked = False
+        self._arrival: asyncio.Event | None = None
+        self._head = b""
 
     # --- the connection's side
 
@@ -188,24 +205,29 @@ class Cycle:
     def _render(self, message: Message) -> bytes:
         """The head as bytes; what it says of the connection and of the body's length is noted."""
         self._chunked, self._left = False, 0
-        lines = [STATUS_LINES[message["status"]]]
+        parts = [STATUS_LINES[message["status"]]]
         decisive: dict[bytes, bytes] = {}
         for name, value in (*self._connection.server_state.default_headers, *message.get("headers", ())):
-            beginning = _beginnings.get(name) or _beginning_of(name)
-            lines.append(beginning + value)
-            if beginning in DECISIVE:
-                decisive[beginning] = value
+            beginning = _plain.get(name)
+            if beginning is None:
+                beginning = _beginning_of(name)
+                if beginning in DECISIVE:
+                    decisive[beginning] = value
+            parts.append(beginning)
+            parts.append(value)
+        _refuse_line_ends(parts[2::2])
         if CONNECTION in decisive and _says_close(decisive[CONNECTION]):
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(CONNECTION + b"close")
+            parts += (CONNECTION, b"close")
         if LENGTH in decisive and CODING not in decisive:
             self._left = int(decisive[LENGTH])
         elif self.scope["method"] != "HEAD" and message["status"] not in NO_BODY:
             self._chunked = True
             if CODING not in decisive:
-                lines.append(CODING + b"chunked")
-        return _join(lines)
+                parts += (CODING, b"chunked")
+        parts.append(b"\r\n\r\n")
+        return b"".join(parts)
 
     def _go_on(self, message: Message) -> None:
         if self.complete or message["type"] != BODY:
@@ -216,23 +238,17 @@ class Cycle:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more_body:
                 data += LAST_CHUNK
+        elif self.scope["method"] == "HEAD":
+            data, self._head, self._left = self._head, b"", 0
         else:
-            data = self._head + self._counted(body)
-            self._head = b""
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("Response content longer than Content-Length")
+            data, self._head = self._head + body, b""
         if data:
             self._transport.write(data)
         if not more_body:
             self._end()
-
-    def _counted(self, body: bytes) -> bytes:
-        """The body of an answer that has said how long it is, or that has none."""
-        if self.scope["method"] == "HEAD":
-            self._left = 0
-            return b""
-        self._left -= len(body)
-        if self._left < 0:
-            raise RuntimeError("Response content longer than Content-Length")
-        return body
 
     def _end(self) -> None:
         if self._left:
@@ -245,11 +261,13 @@ class Cycle:
 
 
 def _beginning_of(name: bytes) -> bytes:
+    if name == b"content-length":  # of nearly each answer
+        return LENGTH
     if NO_TOKEN.search(name) or not name:
         raise RuntimeError(f"Invalid HTTP header name {name!r}.")
-    beginning = name.lower() + b": "
-    if len(_beginnings) < MOST_NAMES:
-        _beginnings[name] = beginning
+    beginning = b"\r\n" + name.lower() + b": "
+    if len(_plain) < MOST_NAMES and beginning not in DECISIVE:
+        _plain[name] = beginning
     return beginning
 
 
@@ -257,10 +275,8 @@ def _says_close(connection: bytes) -> bool:
     return b"close" in (token.strip() for token in connection.lower().split(b","))
 
 
-def _join(lines: list[bytes]) -> bytes:
-    """A head of these lines. Raises `RuntimeError` if one of them would be two."""
-    text = b"".join(lines)
+def _refuse_line_ends(values: list[bytes]) -> None:
+    """A header with one of them would be two."""
+    text = b"".join(values)
     if CR in text or LF in text or NUL in text:
         raise RuntimeError("Invalid HTTP header value.")
-    lines += (b"", b"")
-    return b"\r\n".join(lines)

@@ -68,6 +68,8 @@ class BoundedProtocol(asyncio.Protocol):
     _unread = 0
     """Bytes that have come and are neither a whole head nor body."""
     _url = b""
+    _scope: dict[str, Any]
+    """Of each request of the connection, before it says what it is for."""
 
     def __init__(
         self,
@@ -96,9 +98,21 @@ class BoundedProtocol(asyncio.Protocol):
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own
         self.transport = transport
         self.flow = FlowControl(transport)
-        self._server = get_local_addr(transport)
-        self._client = get_remote_addr(transport)
-        self._scheme = "https" if is_ssl(transport) else "http"
+        self._scope = {
+            "type": "http",
+            "asgi": self._asgi,
+            "http_version": "1.1",
+            "method": "",
+            "scheme": "https" if is_ssl(transport) else "http",
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+            "client": get_remote_addr(transport),
+            "server": get_local_addr(transport),
+            "state": {},
+        }
         self._allow(self._header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -225,21 +239,14 @@ class BoundedProtocol(asyncio.Protocol):
         headers, self._headers = self._headers, []  # what comes behind a body is nobody's
         path, raw_path, query = _parts(self._url)
         version = parser.get_http_version()
-        scope = {
-            "type": "http",
-            "asgi": self._asgi,
-            "http_version": version,
-            "method": parser.get_method().decode("ascii"),
-            "scheme": self._scheme,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self._client,
-            "server": self._server,
-            "state": self._state.copy(),
-        }
+        scope = self._scope.copy()
+        scope["http_version"] = version
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        scope["headers"] = headers
+        scope["state"] = self._state.copy()
         return Cycle(self, scope, version != "1.0" and parser.should_keep_alive())
 
     # --- one after the other

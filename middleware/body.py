@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import orjson
 
-from middleware.asgi import ASGIApp, Receive, Scope, Send
+from middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from middleware.exchange import exchange_of
 from middleware.faults import (
     BodyTimeout,
@@ -27,6 +27,7 @@ from middleware.faults import (
 
 Result = TypeVar("Result")
 
+REQUEST = "http.request"
 UNAMBIGUOUS = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens")
 """Fields on which money depends: given twice, readers of the same body would disagree on what was ordered."""
 _QUOTED = tuple((name, b'"%s"' % name.encode()) for name in UNAMBIGUOUS)
@@ -48,9 +49,15 @@ class Body:
             return
         exchange = exchange_of(scope)
         self._refuse_by_headers(scope)
-        exchange.body = await self._within_time(_Begun(self._read(receive)))
+        first = _Begun(receive())
+        message = first.result
+        if message is None or message["type"] != REQUEST or message.get("more_body", False):
+            body = await self._within_time(_Begun(self._read(first, receive)))
+        elif len(body := message.get("body", b"")) > self.limit:
+            raise self._too_large()
+        exchange.body = body
         if scope["method"] == "POST":
-            exchange.document = parse_object(exchange.body)
+            exchange.document = parse_object(body)
         await self.app(scope, receive, send)
 
     def _refuse_by_headers(self, scope: Scope) -> None:
@@ -62,7 +69,8 @@ class Body:
                 raise UnsupportedEncoding("Send the body without content-encoding: compressed bodies are not read.")
 
     async def _within_time(self, reading: "_Begun[bytes]") -> bytes:
-        if reading.done:
+        """A body that is not there at once, or not in one message."""
+        if reading.result is not None:
             return reading.result
         try:
             async with asyncio.timeout(self.timeout):
@@ -72,11 +80,11 @@ class Body:
                 f"The body did not arrive within {self.timeout:g} s.", headers={"connection": "close"}
             ) from None
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, first: "_Begun[Message]", receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
+        message = await first
         while True:
-            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected("The client left before its body was complete.")
             part = message.get("body", b"")
@@ -85,28 +93,33 @@ class Body:
                 raise self._too_large()
             parts.append(part)
             if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                return b"".join(parts)
+            message = await receive()
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is larger than {self.limit} bytes, the limit of this gateway.")
 
 
 class _Begun(Generic[Result]):
-    """A coroutine up to where it waits for the first time. Most bodies are there with the head: no timer for them."""
+    """A wait up to where it waits for the first time, with its result if it does not wait at all.
 
-    __slots__ = ("_steps", "_waited_for", "done", "result")
+    Most bodies are there with the head: no timer for them.
+    """
 
-    def __init__(self, coroutine: Awaitable[Result]) -> None:
-        self._steps = coroutine.__await__()
-        self.result: Result
-        self.done = False
+    __slots__ = ("_steps", "_waited_for", "result")
+
+    def __init__(self, awaitable: Awaitable[Result]) -> None:
+        self._steps = awaitable.__await__()
+        self.result: Result | None = None
         try:
             self._waited_for = next(self._steps)
         except StopIteration as end:
-            self.done, self.result = True, end.value
+            self.result = end.value
 
     def __await__(self) -> Generator[Any, Any, Result]:
         """The rest of it; as `yield from`, which cannot begin in the middle (PEP 380)."""
+        if self.result is not None:
+            return self.result
         steps, waited_for = self._steps, self._waited_for
         while True:
             try:
@@ -143,12 +156,12 @@ def _may_repeat(document: dict[str, Any], body: bytes) -> bool:
     for name, quoted in _QUOTED:
         if name in document and body.count(quoted) > 1:
             return True
-    return _may_disguise(body)
+    return body.find(b"\\") >= 0 and _may_disguise(body)  # a single byte is looked for at memory's speed
 
 
 def _may_disguise(body: bytes) -> bool:
-    """Whether letters may be written as escapes; a single byte is looked for at memory's speed, so it goes first."""
-    return body.find(b"\\") >= 0 and body.find(b"\\u00") >= 0 and any(each in body for each in ESCAPED_LETTERS)
+    """Whether letters may be written as escapes."""
+    return body.find(b"\\u00") >= 0 and any(each in body for each in ESCAPED_LETTERS)
 
 
 def _refuse_repeated(body: bytes) -> None:

@@ -8,7 +8,7 @@ What each failure means for money stands in `ProviderError.sent`: False only whe
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -16,7 +16,7 @@ import httpx
 
 from .catalog import Provider
 from .contract import Call, Decoded, Decoder, Fetching, Kind, ProviderError, Usage, WireRequest
-from .deadline import Watch
+from .deadline import Lookout, Watch
 from .document import loads
 from .fetch import Fetcher
 from .http1 import Arrived, Prepared, Target
@@ -70,20 +70,22 @@ class Client:
         connect = self._timeouts.connect
         self._extensions = {"timeout": {"connect": connect, "pool": connect, "write": None, "read": None}}
         self._targets: dict[_Kind, tuple[Provider, Target]] = {}
+        self._lookout = Lookout(min(self._timeouts.first_byte, self._timeouts.idle, self._timeouts.total))
 
-    async def open(self, provider: Provider, call: Call) -> "Upstream":
-        """Send one call. The answer has begun when this returns; whoever called closes it.
+    def open(self, provider: Provider, call: Call) -> Coroutine[Any, Any, "Upstream"]:
+        """Send one call. The answer has begun when this has been awaited; whoever called closes it.
 
         Raises `ProviderError` for an error status, too.
         """
         if hasattr(provider.wire, "remote"):  # `isinstance` of a protocol takes 8 us
-            call = await self._filled(provider, call)
+            return self._with_files(provider, call)
+        return self._send(provider, call)
+
+    def _send(self, provider: Provider, call: Call) -> Coroutine[Any, Any, "Upstream"]:
         request = self._request(provider, "POST", provider.wire.request(call))
-        watch = Watch(self._timeouts.first_byte, self._timeouts.total, then=self._timeouts.idle)
-        upstream = await self._ask(provider, call, request, watch)
-        if not 200 <= upstream.status < 300:
-            raise await upstream.refusal()
-        return upstream
+        timeouts = self._timeouts
+        watch = Watch(timeouts.first_byte, timeouts.total, timeouts.idle, self._lookout)
+        return self._ask(provider, call, request, watch)
 
     async def models(self, provider: Provider, timeout: float) -> list[dict[str, Any]]:
         """What the provider lists at `/models`, within `timeout` seconds. Raises `ProviderError`."""
@@ -101,23 +103,27 @@ class Client:
         for transport in (self._transport, *self._local.values()):
             await transport.aclose()
 
-    async def _filled(self, provider: Provider, call: Call) -> Call:
-        """The call with the files that its wire needs."""
-        remote = cast(Fetching, provider.wire).remote(call)
-        return replace(call, fetched=await self._fetcher.fetch(remote)) if remote else call
+    async def _with_files(self, provider: Provider, call: Call) -> "Upstream":
+        """Send a call with the files that its wire needs."""
+        if remote := cast(Fetching, provider.wire).remote(call):
+            call = replace(call, fetched=await self._fetcher.fetch(remote))
+        return await self._send(provider, call)
 
     async def _ask(self, provider: Provider, call: Call, request: httpx.Request, watch: Watch) -> "Upstream":
-        """Send a request and wait until its answer begins, whatever that is."""
+        """Send a request and wait until its answer begins. Raises what an error status means."""
         transport = self._local.get(provider.name, self._transport)
         try:
             with watch:
                 response = await transport.handle_async_request(request)
-            return Upstream(provider, call, response, watch, self._max_answer_bytes)
+            upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
         except BaseException as error:
             watch.stop()
             if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, OSError)):
                 raise _unanswered(provider, error) from error
             raise
+        if not 200 <= upstream.status < 300:
+            raise await upstream.refusal()
+        return upstream
 
     def _request(self, provider: Provider, method: str, prepared: WireRequest) -> httpx.Request:
         path, extra, body = prepared
@@ -180,15 +186,24 @@ class Upstream(AsyncIterator[bytes]):
 
     async def read(self) -> Decoded:
         """The whole answer. Raises `ProviderError` when it breaks off, is too large or is none."""
-        decoded = self._provider.wire.response(self._call, await self.body(), _Headers(self._response))
+        if (body := self._at_once()) is None:
+            body = await self._gathered()
+        decoded = self._provider.wire.response(self._call, body, _Headers(self._response))
         self.usage = decoded.usage
         self._whole = True
         return decoded
 
     async def body(self) -> bytes:
         """The whole answer as it came; closes it."""
-        if (whole := _at_once(self._response)) is None:
-            return await self._gathered()
+        return await self._gathered() if (whole := self._at_once()) is None else whole
+
+    def _at_once(self) -> bytes | None:
+        """The body, if it came with its head and nothing has to be done to it."""
+        response = self._response
+        if type(response) is not Arrived or type(whole := response.body) is not bytes:
+            return None
+        if b"content-encoding" in response.fields:
+            return None
         self._closed = True
         self._watch.stop()
         if len(whole) > self._max_answer_bytes:
@@ -338,13 +353,6 @@ def _field(response: httpx.Response, name: bytes) -> bytes:
     if isinstance(response, Arrived):
         return response.fields.get(name, b"")
     return str(response.headers.get(name.decode(), "")).encode("latin-1", "replace")
-
-
-def _at_once(response: httpx.Response) -> bytes | None:
-    """The body that came with its head, if nothing has to be done to it."""
-    if isinstance(response, Arrived) and isinstance(response.body, bytes):
-        return response.body if b"content-encoding" not in response.fields else None
-    return None
 
 
 def _is_document(content_type: bytes) -> bool:

@@ -74,13 +74,15 @@ class Arrived(httpx.Response):
     stream, or all of it where it came with the head.
     """
 
+    is_closed = is_stream_consumed = False
+    _request = None
+    _num_bytes_downloaded = 0
+
     def __init__(self, status: int, fields: dict[bytes, bytes], body: bytes | httpx.AsyncByteStream) -> None:
         self.fields = fields
         self.body = body
         self.status_code = status
         self.extensions = {}
-        self.is_closed = self.is_stream_consumed = False
-        self._request, self._num_bytes_downloaded = None, 0
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody

@@ -1,11 +1,12 @@
-"""The one timer of a call."""
+"""How long a provider is waited for, and the one timer of all who wait."""
 
 import asyncio
 
 import pytest
 
 from providers.contract import Kind, ProviderError
-from providers.deadline import Watch
+from providers.deadline import Lookout, Watch
+from tests.middleware.driving import CountingLoop
 
 
 async def waited(watch: Watch, seconds: float) -> None:
@@ -95,3 +96,46 @@ async def test_a_time_out_leaves_the_task_uncancelled() -> None:
     assert task is not None
     assert task.cancelling() == 0
     await asyncio.sleep(0)
+
+
+def test_many_watches_have_one_timer() -> None:
+    """A call costs none of its own."""
+
+    async def watch(calls: int) -> None:
+        lookout = Lookout(10)
+        for each in [Watch(10, 20, lookout=lookout) for _ in range(calls)]:
+            each.stop()
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(watch(10))
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        assert loop.timers == 1
+
+
+async def test_each_of_many_watches_keeps_its_own_limits() -> None:
+    """What is looked at together is not timed together."""
+    lookout = Lookout(0.05)
+    short, long, stopped = (Watch(limit, 10, lookout=lookout) for limit in (0.05, 5, 5))
+    stopped.stop()
+    cut = asyncio.ensure_future(waited(short, 5))
+    await waited(long, 0.2)
+    long.stop()
+    with pytest.raises(ProviderError, match=r"0\.05 seconds"):
+        await cut
+
+
+def test_a_watch_that_nobody_stops_is_forgotten() -> None:
+    """After its total no wait can follow: nothing is looked at, and no timer runs."""
+
+    async def forget() -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountingLoop)
+        Watch(0.02, 0.05, lookout=Lookout(0.02))
+        await asyncio.sleep(0.15)
+        timers = loop.timers
+        await asyncio.sleep(0.05)
+        return loop.timers - timers
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        assert runner.run(forget()) == 1  # of the sleep
