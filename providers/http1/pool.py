@@ -70,7 +70,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         if not connection.reusable:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
+        loop = connection.loop
         self._idle.setdefault(connection.origin, {})[connection] = loop.time()
         if self._reaper is None:
             self._reaper = loop.call_later(self._keepalive, self._reap)
@@ -90,7 +90,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         idle = self._idle.get(origin)
         while idle:
             connection, since = idle.popitem()
-            if connection.reusable and asyncio.get_running_loop().time() - since < self._keepalive:
+            if connection.reusable and connection.loop.time() - since < self._keepalive:
                 return connection
             connection.abort()
         return None
