@@ -92,8 +92,8 @@ class Watch:
     def end(self) -> ProviderError | None:
         """The wait has ended otherwise; the error that it is, if it was cancelled here."""
         task, self.task = self.task, None
-        if self._due and task is not None and task.uncancel() <= self._cancelling:
-            self._due = False
+        due, self._due = self._due, False
+        if due and task is not None and task.uncancel() <= self._cancelling:
             return self._error()
         return None
 

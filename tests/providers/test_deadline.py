@@ -99,6 +99,23 @@ async def test_a_cancellation_from_outside_at_the_last_moment_stays_one() -> Non
     watch.stop()
 
 
+async def test_a_cancellation_right_after_the_time_out_is_not_taken_for_one_later() -> None:
+    """The wait ends as cancelled; the next one has its own limit, and ends well if it keeps to that."""
+    watch = Watch(0.2, 10, lookout=Lookout(10))
+
+    async def go_on() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await waited(watch, 5)
+        await waited(watch, 0)
+
+    task = asyncio.ensure_future(go_on())
+    await asyncio.sleep(0)
+    watch.look(asyncio.get_running_loop().time() + 1)
+    task.cancel()
+    await task
+    watch.stop()
+
+
 @pytest.mark.parametrize("total", [0.05, 10])
 async def test_who_goes_on_after_a_cancellation_is_timed_out(total: float) -> None:
     """A task that was cancelled and did not end may wait as long as any other."""
