@@ -140,6 +140,7 @@ class Cycle:
             await self._send_500()
         elif not self.complete and not self.disconnected:
             self._transport.write(self._head)  # of an answer that is seen to be broken, not of one that has not begun
+            self.disconnect()  # what the application has left running must not complete it
             self._connection.close()
 
     async def _send_500(self) -> None:

@@ -40,7 +40,7 @@ class Loop(uvloop.Loop):
         timer.due = due = self.time() + delay
         timer.callback = callback
         timer.args = args
-        timer.context = context or copy_context()
+        timer.context = copy_context() if context is None else context  # one that is empty is false
         exponent = frexp(delay)[1]  # the delay is less than 2**exponent, and at least half of it
         slot = self._latest.get(exponent)
         if slot is None or not slot.begin <= due < slot.end:

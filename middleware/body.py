@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
 import orjson
@@ -109,10 +110,11 @@ class _Begun(Generic[Result]):
     __slots__ = ("_steps", "_waited_for", "result")
 
     def __init__(self, awaitable: Awaitable[Result]) -> None:
-        self._steps = awaitable.__await__()
+        # what else can be awaited need not have the methods of a coroutine
+        self._steps = steps = awaitable if type(awaitable) is CoroutineType else _awaited(awaitable)
         self.result: Result | None = None
         try:
-            self._waited_for = next(self._steps)
+            self._waited_for = steps.send(None)
         except StopIteration as end:
             self.result = end.value
 
@@ -131,6 +133,10 @@ class _Begun(Generic[Result]):
                     waited_for = steps.send(sent)
             except StopIteration as end:
                 return cast("Result", end.value)
+
+
+async def _awaited(awaitable: Awaitable[Result]) -> Result:
+    return await awaitable
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class Watch:
     def end(self) -> ProviderError | None:
         """The wait has ended otherwise; the error that it is, if it was cancelled here."""
         task, self.task = self.task, None
-        if self._due and task is not None and task.uncancel() <= self._cancelling:
-            self._due = False
+        due, self._due = self._due, False
+        if due and task is not None and task.uncancel() <= self._cancelling:
             return self._error()
         return None
 
@@ -108,12 +108,18 @@ class Watch:
             raise late from None
 
     def look(self, now: float) -> bool:
-        """Cancel the task that has waited for too long, once; whether another wait may follow."""
+        """Cancel the task that has waited for too long, once; whether another look may be needed."""
         if self.task is not None and not self._due and now >= min(self._since + self.limit, self._ends):
-            self._due = True
-            self._cancelling = self.task.cancelling()
-            self.task.cancel()
+            return not self._loop.is_closed() and self._cancel(self.task)
         return now < self._ends
+
+    def _cancel(self, task: "asyncio.Task[object]") -> bool:
+        """Unless somebody else has just cancelled it: if it still waits at the next look, it means to go on."""
+        before, self._cancelling = self._cancelling, task.cancelling()
+        if before == self._cancelling:
+            self._due = True
+            task.cancel()
+        return True
 
     def _error(self) -> ProviderError:
         if self._loop.time() >= self._ends:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -161,6 +161,20 @@ def test_the_context_is_the_callers() -> None:
         return str(await fired)
 
     assert in_loop(main) == "caller"
+
+
+@pytest.mark.parametrize("delay", [COARSE / 2, LONG])
+def test_an_empty_context_is_one(delay: float) -> None:
+    """What many share is not done in the name of whoever came first."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        fired = loop.create_future()
+        here.set("caller")
+        loop.call_later(delay, lambda: fired.set_result(here.get()), context=Context())
+        return str(await fired)
+
+    assert in_loop(main) == ""
 
 
 def test_time_outs_work() -> None:

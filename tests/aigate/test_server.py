@@ -435,6 +435,21 @@ async def test_application_that_does_not_answer(messages: tuple[Message, ...], w
     assert not client.state.tasks
 
 
+async def test_what_a_failed_application_left_running_completes_nothing() -> None:
+    """A transport takes more as long as something waits in it, and a broken answer must not look whole."""
+    left: list[asyncio.Task[None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering(start(), body(b"half", more=True))(scope, receive, send)
+        left.append(asyncio.ensure_future(answering(body())(scope, receive, send)))
+        raise KeyError
+
+    client = Client(app)
+    assert (await client.sends(GET)).endswith(b"half\r\n")
+    assert client.cut_off
+    await left[0]
+
+
 async def test_application_that_goes_on_too_long() -> None:
     """What comes after the end is its error, not the client's."""
     client = Client(answering(start(length(0)), body(), body(b"a")))

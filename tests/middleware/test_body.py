@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
 
 import pytest
@@ -126,6 +128,45 @@ async def test_a_failure_of_who_reads_passes() -> None:
     for receive in (broken, broken_later):
         with pytest.raises(OSError):
             await layer()(scope_of(), receive, Peer().send)
+
+
+PART: Message = {"type": "http.request", "body": b"{}", "more_body": False}
+
+
+@types.coroutine
+def old_coroutine() -> Generator[None, None, Message]:
+    yield
+    return PART
+
+
+async def future() -> Message:
+    return PART
+
+
+class Stepped:
+    """Waits by an iterator that has no method but the one that each has."""
+
+    def __init__(self) -> None:
+        self._left = iter([None])
+
+    def __await__(self) -> Iterator[None]:
+        return self
+
+    def __iter__(self) -> Iterator[None]:
+        return self
+
+    def __next__(self) -> None:
+        for each in self._left:
+            return each
+        raise StopIteration(PART)
+
+
+@pytest.mark.parametrize("receive", [old_coroutine, lambda: asyncio.ensure_future(future()), Stepped])
+async def test_whatever_can_be_awaited(receive: Callable[[], Awaitable[Message]]) -> None:
+    """ASGI asks for no more of `receive`."""
+    exchange = Exchange()
+    await layer()(scope_of(exchange), receive, Peer().send)
+    assert exchange.body == b"{}"
 
 
 async def test_the_timeout_is_the_bodys_alone() -> None:

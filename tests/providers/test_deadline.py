@@ -87,6 +87,53 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     watch.stop()
 
 
+async def test_a_cancellation_from_outside_at_the_last_moment_stays_one() -> None:
+    """It has been asked for, but has not reached the task yet, when the time is over."""
+    watch = Watch(0.01, 10, lookout=Lookout(10))
+    task = asyncio.ensure_future(waited(watch, 5))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    assert watch.look(asyncio.get_running_loop().time())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    watch.stop()
+
+
+async def test_a_cancellation_right_after_the_time_out_is_not_taken_for_one_later() -> None:
+    """The wait ends as cancelled; the next one has its own limit, and ends well if it keeps to that."""
+    watch = Watch(0.2, 10, lookout=Lookout(10))
+
+    async def go_on() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await waited(watch, 5)
+        await waited(watch, 0)
+
+    task = asyncio.ensure_future(go_on())
+    await asyncio.sleep(0)
+    watch.look(asyncio.get_running_loop().time() + 1)
+    task.cancel()
+    await task
+    watch.stop()
+
+
+@pytest.mark.parametrize("total", [0.05, 10])
+async def test_who_goes_on_after_a_cancellation_is_timed_out(total: float) -> None:
+    """A task that was cancelled and did not end may wait as long as any other."""
+
+    async def go_on() -> None:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            await waited(Watch(0.05, total), 5)
+
+    task = asyncio.ensure_future(go_on())
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(1):
+        with pytest.raises(ProviderError):
+            await task
+
+
 async def test_a_time_out_leaves_the_task_uncancelled() -> None:
     """Whoever catches the error can go on and wait for other things."""
     watch = Watch(0.02, 10)
@@ -123,6 +170,27 @@ async def test_each_of_many_watches_keeps_its_own_limits() -> None:
     long.stop()
     with pytest.raises(ProviderError, match=r"0\.05 seconds"):
         await cut
+
+
+def test_who_was_left_behind_by_another_loop_keeps_nobody_from_being_timed_out() -> None:
+    """A loop that was closed amid a wait takes no cancellation any more."""
+    lookout = Lookout(0.02)
+    first = asyncio.new_event_loop()
+
+    async def wait() -> None:
+        await waited(Watch(0.02, 10, lookout=lookout), 5)
+
+    left = first.create_task(wait())
+    first.run_until_complete(asyncio.sleep(0))
+    first.close()
+
+    async def second() -> None:
+        async with asyncio.timeout(1):
+            await waited(Watch(0.05, 10, lookout=lookout), 5)
+
+    with pytest.raises(ProviderError):
+        asyncio.run(second())
+    assert not left.done()
 
 
 def test_a_watch_that_nobody_stops_is_forgotten() -> None:
