@@ -40,7 +40,7 @@ class Endpoints(Application):
             return
         if not self.started:
             await self.start()  # type: ignore[no-untyped-call]
-        method, path = scope["method"], scope["raw_path"]
+        method, path = scope["method"], _path_of(scope)
         request = Request.incoming(method, path, scope["query_string"], list(scope["headers"]))
         request.scope = scope  # type: ignore[assignment]  # it is the server's, which is a dict
         match = self.router.get_match_by_method_and_path(method, path)
@@ -74,7 +74,7 @@ def endpoints(generations: Mapping[str, Generation], models: ModelList, reports:
     router.add_get(CALLS, list_calls)
     router.add_get(f"{CALLS}/*", retrieve_call)
     router.add_get(USAGE, sum_usage)
-    router.fallback = _nowhere
+    router.fallback = partial(_nowhere, router)
     return Endpoints(router=router)
 
 
@@ -82,16 +82,23 @@ def _exchange(request: Request) -> Exchange:
     return exchange_of(request.scope)  # type: ignore[arg-type]  # it is the server's, which is a dict
 
 
-async def _nowhere(request: Request) -> Response:
-    path, method = request.scope["path"], request.scope["method"]
-    allowed = _method_of(path)
+async def _nowhere(router: Router, request: Request) -> Response:
+    raw, method = _path_of(request.scope), request.scope["method"]  # type: ignore[arg-type]  # as above
+    path, allowed = raw.decode("latin-1"), _method_of(router, raw)
     if allowed is not None:
         raise MethodNotAllowed(f"{method} is not for {path}: use {allowed}.", headers={"allow": allowed})
-    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if _method_of(f"/v1{path}") else ""
+    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if _method_of(router, b"/v1" + raw) else ""
     raise NotFound(f"There is nothing at {method} {path[:200]}.{hint}")
 
 
-def _method_of(path: str) -> str | None:
-    if path in (CHAT, COMPLETIONS, EMBEDDINGS):
-        return "POST"
-    return "GET" if path in (MODELS, CALLS, USAGE) or path.startswith((f"{MODELS}/", f"{CALLS}/")) else None
+def _path_of(scope: Scope) -> bytes:
+    """The path with its escapes, which the router goes by; ASGI lets a server leave it out."""
+    return scope.get("raw_path") or scope["path"].encode()  # type: ignore[no-any-return]
+
+
+def _method_of(router: Router, path: bytes) -> str | None:
+    """With which method there is something at `path`. The router itself would remember what it was asked."""
+    for method, routes in router.routes.items():
+        if any(route.match_by_path(path) for route in routes):
+            return method.decode()
+    return None

@@ -33,7 +33,8 @@ IN_ONE_MESSAGE = 60_000
 """Bytes that BlackSheep surely sends as one message (it cuts at 61,440)."""
 
 UNKNOWN = Usage()
-"""What a call has used while its provider has said nothing. Nobody writes into it: an answer brings its own."""
+"""What a call has used while its provider has said nothing. All calls share it and nobody writes into it: an answer
+brings its own, and so does a stream, whose usage may have to be estimated."""
 
 Events: TypeAlias = Callable[[], AsyncIterator[bytes]]
 
@@ -82,6 +83,7 @@ class Relay:
 
     async def begin_within(self, patience: float) -> Response:
         """The answer as a stream, begun after `patience` seconds at the latest."""
+        self._exchange.usage = Usage()  # its own: an estimate is written into it
         self._exchange.estimate = self._estimate
         first = asyncio.get_running_loop().create_task(self._begin())
         self._exchange.resources.append(partial(_abandon, first))
@@ -140,7 +142,7 @@ class Relay:
         return decoded.body
 
     async def _estimate(self) -> None:
-        await self._estimator.fill(self._exchange.usage or UNKNOWN, self._call.document, self._delivered)
+        await self._estimator.fill(self._exchange.usage or Usage(), self._call.document, self._delivered)
 
     def _note_wait(self) -> None:
         """Everything so far was waiting for the provider."""

@@ -22,7 +22,7 @@ NOTICED_AFTER = 0.05
 
 
 _Task: TypeAlias = "asyncio.Task[Any]"
-_Watched: TypeAlias = tuple[Exchange, Receive, float]
+_Watched: TypeAlias = tuple[_Task, Exchange, Receive, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +36,62 @@ class Disconnect:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        task = self.lookout.add(exchange, receive, self.drain_timeout)
+        number = self.lookout.add(exchange, receive, self.drain_timeout)
         try:
             await self.app(scope, receive, exchange.observe(send))
         except asyncio.CancelledError:
             await exchange.release()
-            if not self.lookout.has_cancelled(task) or task.uncancel() > 0:
+            task = self.lookout.cancelled_task(number)
+            if task is None or task.uncancel() > 0:
                 raise
             raise ClientDisconnected("The client left before the answer ended.") from None
         finally:
-            self.lookout.discard(task)
+            self.lookout.discard(number)
 
 
 class Lookout:
-    """Lets watches begin when their tasks are `NOTICED_AFTER` old, and at least half of that: one timer for all."""
+    """Lets watches begin when their requests are `NOTICED_AFTER` old, and at least half of that: one timer for all.
 
-    __slots__ = ("_loop", "_new", "_old", "_watches")
+    Each request has a number of its own: a task may answer one inside another.
+    """
+
+    __slots__ = ("_last", "_loop", "_new", "_old", "_watches")
 
     def __init__(self) -> None:
-        self._new: dict[_Task, _Watched] = {}
-        self._old: dict[_Task, _Watched] = {}
-        self._watches: dict[_Task, _Watch] = {}
+        self._last = 0
+        self._new: dict[int, _Watched] = {}
+        self._old: dict[int, _Watched] = {}
+        self._watches: dict[int, _Watch] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, exchange: Exchange, receive: Receive, drain_timeout: float) -> _Task:
-        """The current task, which answers this request."""
+    def add(self, exchange: Exchange, receive: Receive, drain_timeout: float) -> int:
+        """The number of this request, which the current task answers."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine that runs has its task
-        self._new[task] = exchange, receive, drain_timeout
+        self._last = number = self._last + 1
+        self._new[number] = task, exchange, receive, drain_timeout
         if self._loop is not loop:
             self._sleep(loop)
-        return task
+        return number
 
-    def discard(self, task: _Task) -> None:
-        """Whatever happens to the task now is not the client's doing."""
-        if self._new.pop(task, None) is None and self._old.pop(task, None) is None:
-            self._watches.pop(task).end()
+    def discard(self, number: int) -> None:
+        """Whatever happens to the request's task now is not the client's doing."""
+        if self._new.pop(number, None) is None and self._old.pop(number, None) is None:
+            self._watches.pop(number).end()
 
-    def has_cancelled(self, task: _Task) -> bool:
-        """Whether the task was cancelled because its client has left."""
-        return task in self._watches and self._watches[task].cancelled
+    def cancelled_task(self, number: int) -> "_Task | None":
+        """The request's task, if it was cancelled because its client has left."""
+        watch = self._watches.get(number)
+        return watch.task if watch is not None and watch.cancelled else None
 
     def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         loop.call_later(NOTICED_AFTER / 2, self._look, loop, context=Context())
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        for task, watched in self._old.items():
-            self._watches[task] = _Watch(task, *watched)
+        for number, watched in self._old.items():
+            self._watches[number] = _Watch(*watched)
         self._old, self._new = self._new, {}
         if self._old:
             self._sleep(loop)
@@ -93,11 +100,11 @@ class Lookout:
 
 
 class _Watch:
-    __slots__ = ("_drain_timeout", "_exchange", "_receive", "_task", "_watcher", "cancelled")
+    __slots__ = ("_drain_timeout", "_exchange", "_receive", "_watcher", "cancelled", "task")
 
     def __init__(self, task: _Task, exchange: Exchange, receive: Receive, drain_timeout: float) -> None:
+        self.task = task
         self.cancelled = False
-        self._task = task
         self._exchange = exchange
         self._receive = receive
         self._drain_timeout = drain_timeout
@@ -115,4 +122,4 @@ class _Watch:
         if not self._exchange.ending:
             self.cancelled = True
             self._exchange.outcome = Outcome.CLIENT_DISCONNECT
-            self._task.cancel()
+            self.task.cancel()

@@ -394,6 +394,8 @@ async def test_expect_continue_too_long(gateway: RunningGateway) -> None:
         ("DELETE", "/v1/models", "GET"),
         ("PATCH", "/v1/models/openai:gpt-4o", "GET"),
         ("POST", "/v1/models", "GET"),
+        ("POST", "/v1/usage/", "GET"),
+        ("GET", "/v1/embeddings/", "POST"),
     ],
 )
 async def test_wrong_method(gateway: RunningGateway, method: str, path: str, allowed: str) -> None:
@@ -424,6 +426,14 @@ async def test_unknown_path(gateway: RunningGateway, method: str, path: str) -> 
     response = await gateway.client.request(method, path, content=b"{}")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "caller_unknown_path"
+
+
+@pytest.mark.parametrize("path", ["/v1/%63hat/completions", "/v1/chat%2Fcompletions"])
+async def test_escaped_path(gateway: RunningGateway, path: str) -> None:
+    """Another spelling is no path of ours, and is named as it was sent: POST is not told to use POST."""
+    response = await gateway.client.post(path, content=b"{}")
+    assert response.status_code == 404
+    assert response.json()["error"]["message"] == f"There is nothing at POST {path}."
 
 
 async def test_path_without_version(gateway: RunningGateway) -> None:

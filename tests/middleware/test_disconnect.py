@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 import pytest
 
@@ -214,6 +215,42 @@ async def test_who_lasts_long_is_watched_once() -> None:
     running = asyncio.create_task(drive(Disconnect(waiting([], seconds=4 * NOTICED_AFTER)), peer))
     await running
     assert peer.asked == 1
+
+
+@pytest.mark.parametrize("before", [0.0, 3 * NOTICED_AFTER], ids=["at once", "later"])
+@pytest.mark.parametrize("leaves", ["nobody", "inner", "outer"])
+async def test_a_request_inside_a_request(before: float, leaves: str) -> None:
+    """An application may send its own requests through the same layer: each is watched, and each ends alone."""
+    peers, ends, parts = {"inner": Peer(), "outer": Peer()}, list[str](), iter(("outer", "inner"))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if next(parts) == "outer":
+            await asyncio.sleep(before)
+            await waiting_for(drive(layer, peers["inner"]))
+        elif leaves != "nobody":
+            peers[leaves].hang_up()
+        await asyncio.sleep(4 * NOTICED_AFTER)
+        ends.append("finished")
+
+    async def waiting_for(inner: Awaitable[Peer]) -> None:
+        try:
+            await inner
+        except ClientDisconnected:
+            ends.append("inner left")
+
+    layer = Disconnect(app)
+    try:
+        await drive(layer, peers["outer"])
+    except ClientDisconnected:
+        ends.append("outer left")
+    assert (
+        ends
+        == {
+            "nobody": ["finished", "finished"],
+            "inner": ["inner left", "finished"],
+            "outer": ["outer left"],
+        }[leaves]
+    )
 
 
 async def test_a_failure_passes() -> None:
