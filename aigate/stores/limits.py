@@ -117,7 +117,7 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Return once everybody is answered, and whoever went away, too: Redis is asked for them all the same."""
-        while self._asking:
+        while self._asking:  # noqa: ASYNC110 - an event would cost each question, and is of one loop
             await asyncio.sleep(0.001)
         if self._line is not None:
             await self._line.close()
