@@ -135,7 +135,7 @@ class Line:
                 lost = self._connection is not None and self._connection.is_closed()
                 if not _is_refusal(error):
                     self._hang_up()  # what it was in the middle of is not known
-                if again and (_did_nothing(error) or (lost and not asked)):
+                if again and (_did_nothing(error) or (lost and not asked and _says_away(error))):
                     again = False
                 elif _says_away(error):
                     raise _away(unsure=asked) from error

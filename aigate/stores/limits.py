@@ -117,8 +117,11 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Return once everybody is answered, and whoever went away, too: Redis is asked for them all the same."""
-        while self._asking:  # noqa: ASYNC110 - an event would cost each question, and is of one loop
+        until = time.monotonic() + 2 * self._timeout  # for those that are asked for, and those that come next
+        while self._asking and time.monotonic() < until:  # noqa: ASYNC110 - an event would cost each question
             await asyncio.sleep(0.001)
+        if self._asking:  # on a loop that has ended, or without a pause
+            self._end(redis.ConnectionError("The limiter is closed."))
         if self._line is not None:
             await self._line.close()
         await self._client.aclose()

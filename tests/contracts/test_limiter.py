@@ -199,6 +199,24 @@ async def test_who_left_is_waited_for(redis_url: str, name: str) -> None:
     await limiter.close()
 
 
+async def test_it_closes_under_way(redis_url: str, name: str) -> None:
+    """Those who ask without a pause do not keep it open, and are answered."""
+    limiter = RedisLimiter(redis_url, timeout=0.1)
+    going_on = True
+
+    async def ask() -> None:
+        while going_on:
+            await limiter.take(name, 100_000)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as asking:
+        for _ in range(10):
+            asking.create_task(ask())
+        await asyncio.sleep(0.05)
+        await limiter.close()
+        going_on = False
+    await limiter.close()
+
+
 async def test_whose_asking_is_cancelled_is_answered(name: str) -> None:
     """As by a loop that ends while the way to Redis is being opened; who comes later does not wait for ever."""
 
