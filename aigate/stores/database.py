@@ -125,16 +125,20 @@ class Line:
         """The rows of one statement. Raises `StoreUnavailable`."""
         again = True
         while True:
-            prepared = self._prepared.get(statement) or await self._prepare(statement)
-            self._allow()
+            asked = False
             try:
+                prepared = self._prepared.get(statement) or await self._prepare(statement)
+                self._allow()
+                asked = True
                 return await prepared.fetch(*arguments)
             except BaseException as error:
-                self._hang_up()  # what it was in the middle of is not known
-                if again and _did_nothing(error):
+                lost = self._connection is not None and self._connection.is_closed()
+                if not _is_refusal(error):
+                    self._hang_up()  # what it was in the middle of is not known
+                if again and (_did_nothing(error) or (lost and not asked and _says_away(error))):
                     again = False
                 elif _says_away(error):
-                    raise _away(unsure=True) from error
+                    raise _away(unsure=asked) from error
                 else:
                     raise
             finally:
@@ -150,27 +154,20 @@ class Line:
                 connection.terminate()
 
     async def _prepare(self, statement: str) -> "PreparedStatement[asyncpg.Record]":
-        """Raises `StoreUnavailable`; nothing has been done then."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                if self._connection is None:
-                    self._connection = await asyncpg.connect(self._url)
-                prepared = self._prepared[statement] = await self._connection.prepare(statement)
-                return prepared
-        except BaseException as error:
-            self._hang_up()
-            if _says_away(error):
-                raise _away(unsure=False) from error
-            raise
+        async with asyncio.timeout(self._timeout):
+            if self._connection is None:
+                self._connection = await asyncpg.connect(self._url)
+            prepared = self._prepared[statement] = await self._connection.prepare(statement)
+            return prepared
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         self._prepared.clear()
-        if connection is not None:
-            connection.terminate()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if connection is not None:
+            connection.terminate()
 
     def _allow(self) -> None:
         """A statement may take so long from now on."""
@@ -202,8 +199,17 @@ def _says_closed(error: BaseException) -> bool:
 
 
 def _did_nothing(error: BaseException) -> bool:
-    """Whether the statement was not begun: on a new connection it may be, without what a migration has changed."""
-    return isinstance(error, asyncpg.InvalidCachedStatementError) or _says_closed(error)
+    """Whether the statement was not begun: on a new connection it may be, without what has become of the old one.
+
+    A migration changes what was prepared, and `discard all` of a proxy forgets it.
+    """
+    forgotten = (asyncpg.InvalidCachedStatementError, asyncpg.InvalidSQLStatementNameError)
+    return isinstance(error, forgotten) or _says_closed(error)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether PostgreSQL has ended the statement with this, and the connection is as good as before."""
+    return isinstance(error, asyncpg.PostgresError) and not (_says_away(error) or _did_nothing(error))
 
 
 def _away(*, unsure: bool) -> StoreUnavailable:

@@ -6,7 +6,7 @@ in the transaction that settles it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -135,17 +135,25 @@ class PostgresIdempotency:
         return [states[claim.request_id] for claim in claims]
 
     async def _decide(self, claims: Sequence[Claim], states: dict[str, Answer | Running | Taken | Held]) -> None:
-        """Put into `states` what has become of each claim, by request id."""
+        """Put into `states` what has become of each claim, by request id.
+
+        A statement writes a row once, and would fail for all: of several claims for one key the first is tried, and
+        the others either find it the holder or are tried after it.
+        """
         while claims:
-            won = await self._try(claims)
+            firsts = {(claim.org_id, claim.key): claim for claim in reversed(claims)}
+            won = await self._try(firsts.values())
             states |= dict.fromkeys(won)
             lost = [claim for claim in claims if claim.request_id not in won]
             holders = await _holders(self._line, lost) if lost else {}
-            seen = [(claim, holders.get((claim.org_id, claim.key))) for claim in lost]
-            states |= {claim.request_id: _state(claim, holder) for claim, holder in seen if holder is not None}
-            claims = [claim for claim, holder in seen if holder is None]
+            for claim in lost:
+                name = claim.org_id, claim.key
+                holder = holders.get(name)
+                if holder is not None and (claim is firsts[name] or holder["request_id"].hex in won):
+                    states[claim.request_id] = _state(claim, holder)
+            claims = [claim for claim in lost if claim.request_id not in states]
 
-    async def _try(self, claims: Sequence[Claim]) -> set[str]:
+    async def _try(self, claims: Collection[Claim]) -> set[str]:
         asked = [
             {
                 "organisation_id": claim.org_id,

@@ -15,7 +15,6 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, TypeAlias
 
 import redis.asyncio as redis
@@ -117,10 +116,12 @@ class RedisLimiter:
             await self._client.ping()
 
     async def close(self) -> None:
-        while waiting := [each for each in chain(*self._asked.values(), *self._waiting.values()) if not each.done()]:
-            await asyncio.wait(waiting)
-        if self._calling is not None:
-            await asyncio.wait([self._calling])
+        """Return once everybody is answered, and whoever went away, too: Redis is asked for them all the same."""
+        until = time.monotonic() + 2 * self._timeout  # for those that are asked for, and those that come next
+        while self._asking and time.monotonic() < until:  # noqa: ASYNC110 - an event would cost each question
+            await asyncio.sleep(0.001)
+        if self._asking:  # on a loop that has ended, or without a pause
+            self._end(redis.ConnectionError("The limiter is closed."))
         if self._line is not None:
             await self._line.close()
         await self._client.aclose()
@@ -156,6 +157,9 @@ class RedisLimiter:
                     await line.close(nowait=True)
                 self._line = await RedisLine.open(self._client.connection_pool)
             self._line.ask(self._due, self._end, "EVAL", TAKE, *_arguments(self._asked))
+        except asyncio.CancelledError:  # the loop ends
+            self._end(redis.ConnectionError("The gateway stops."))
+            raise
         except Exception as error:
             self._end(error)
 
@@ -188,7 +192,10 @@ class RedisLimiter:
         for (name, limit), waiting in asked.items():
             for future in waiting:
                 if not future.done():
-                    future.set_result(self._local.take_now(name, limit))
+                    try:
+                        future.set_result(self._local.take_now(name, limit))
+                    except Exception as error:  # a defect is its own taker's: nobody else waits for ever
+                        future.set_exception(error)
 
     def _break(self, error: Exception) -> None:
         if not self.degraded:

@@ -59,6 +59,7 @@ class RedisLine(asyncio.Protocol):
     async def close(self, *, nowait: bool = False) -> None:
         """Close the connection, and wait until it is, unless told not to. Who waits for an answer gets none."""
         self._then = None
+        self._transport.abort()  # to close, it would wait until Redis has taken all that was said
         await self._connection.disconnect(nowait=nowait)
 
     # --- what the transport tells
@@ -86,7 +87,7 @@ class RedisLine(asyncio.Protocol):
     def _answer(self, reply: object) -> None:
         then, self._then = self._then, None
         if then is None or isinstance(reply, Exception):
-            self._transport.close()
+            self._transport.abort()
         if then is not None:
             then(reply)
 

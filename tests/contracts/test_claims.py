@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aigate.stores.database import Database, Line
-from aigate.stores.idempotency import HOLDERS, PostgresIdempotency
+from aigate.stores.idempotency import CLAIM, HOLDERS, PostgresIdempotency
 from aigate.stores.keys import create_organisation
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
@@ -58,3 +58,26 @@ async def test_what_was_granted_in_the_same_batch_is_given_back(store: PostgresI
                 await asyncio.sleep(0.05)
             else:
                 return
+
+
+async def test_those_for_one_key_fail_no_statement(database: Database) -> None:
+    """The first one holds it, for those that came with it, too; those of other keys do not notice."""
+    asked: list[str] = []
+
+    class Counting(Line):
+        async def fetch(self, statement: str, *arguments: object) -> list[Any]:
+            asked.append(statement)
+            return await super().fetch(statement, *arguments)
+
+    assert await create_organisation(database, "first") == 1
+    store = PostgresIdempotency(database, Replica(database, name="one", lease=60), Overdue(), retention=60)
+    store._line = Counting(database._url, 5)
+    claims = [claim(key) for key in ("same", "same", "other", "same")]
+    first, second, other, third = await asyncio.gather(*map(store.claim, claims))
+    assert (first, other) == (None, None)
+    assert [getattr(state, "request_id", None) for state in (second, third)] == [claims[0].request_id] * 2
+    assert asked == [CLAIM, HOLDERS]
+    again = [claim(key) for key in ("same", "other", "same")]
+    states = await asyncio.gather(*map(store.claim, again))
+    assert [getattr(state, "request_id", None) for state in states] == [claims[n].request_id for n in (0, 2, 0)]
+    await store._line.close()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aigate.stores.limits import LocalLimiter, RedisLimiter
-from middleware.rate_limit import WINDOW, Limiter
+from middleware.rate_limit import WINDOW, Allowance, Limiter
 
 numbers = itertools.count()
 UNREACHABLE = "redis://127.0.0.1:1/0"
@@ -182,6 +182,68 @@ async def test_a_redis_that_hangs_costs_its_timeout_once() -> None:
         assert time.monotonic() - began < 2  # a time-out each would be 5
         await limiter.close()
         await left.wait()
+
+
+async def test_who_left_is_waited_for(redis_url: str, name: str) -> None:
+    """A limiter that was closed meanwhile is as good as a new one."""
+    limiter = RedisLimiter(redis_url, timeout=5)
+    for turns in range(3):  # before Redis is asked, while the way is opened, and on the way that is kept
+        leaving = asyncio.create_task(limiter.take(name, 60))
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await limiter.close()
+        async with asyncio.timeout(1):
+            assert (await limiter.take(name, 60)).allowed
+        assert not limiter.degraded
+    await limiter.close()
+
+
+async def test_it_closes_under_way(redis_url: str, name: str) -> None:
+    """Those who ask without a pause do not keep it open, and are answered."""
+    limiter = RedisLimiter(redis_url, timeout=0.1)
+    going_on = True
+
+    async def ask() -> None:
+        while going_on:
+            await limiter.take(name, 100_000)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as asking:
+        for _ in range(10):
+            asking.create_task(ask())
+        await asyncio.sleep(0.05)
+        await limiter.close()
+        going_on = False
+    await limiter.close()
+
+
+async def test_whose_asking_is_cancelled_is_answered(name: str) -> None:
+    """As by a loop that ends while the way to Redis is being opened; who comes later does not wait for ever."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent, asyncio.timeout(1):
+        limiter = RedisLimiter(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0", timeout=5)
+        waiting = asyncio.create_task(limiter.take(name, 60))
+        await asyncio.sleep(0.05)
+        assert limiter._calling is not None
+        limiter._calling.cancel()
+        assert (await waiting).allowed
+        assert (await limiter.take(name, 60)).allowed
+        await limiter.close()
+
+
+async def test_a_defect_is_its_own_takers(redis_url: str, name: str) -> None:
+    """Who asks for a share of nothing learns of it; who asks with it, or later, is answered."""
+    limiter = RedisLimiter(redis_url, timeout=1)
+    async with asyncio.timeout(3):
+        bad, good = await asyncio.gather(limiter.take(name, 0), limiter.take(name, 60), return_exceptions=True)
+        assert isinstance(bad, ZeroDivisionError)
+        assert isinstance(good, Allowance)
+        assert (await limiter.take(name, 60)).allowed
+    await limiter.close()
 
 
 async def test_local_names_have_a_bound() -> None:

@@ -47,6 +47,22 @@ async def test_a_connection_that_postgres_closed_is_opened_anew(line: Line, data
     assert await line.fetch(WHO) != [before]
 
 
+async def test_a_connection_that_postgres_closed_is_no_way_to_prepare(line: Line, database: Database) -> None:
+    """A statement that was not said on it before is no other: nothing has been done, and a new connection is had."""
+    (before,) = await line.fetch(WHO)
+    async with database.connection() as connection:
+        await connection.execute("select pg_terminate_backend($1)", before["pid"])
+    await asyncio.sleep(0.1)
+    assert [row["one"] for row in await line.fetch("select 1 as one")] == [1]
+
+
+async def test_a_statement_that_postgres_forgot(line: Line) -> None:
+    """As `discard all` of a proxy makes it; it is prepared anew, and nobody learns of it."""
+    await line.fetch(WHO)
+    await line.fetch("deallocate all")
+    assert await line.fetch(WHO)
+
+
 async def test_a_statement_has_its_time(line: Line) -> None:
     """What takes longer may be done or not; the next has a connection of its own, and all of its time."""
     for _ in range(3):
@@ -60,13 +76,15 @@ async def test_a_statement_has_its_time(line: Line) -> None:
 
 
 async def test_a_bad_statement_is_a_defect(line: Line) -> None:
-    """It is told as it is, and the line goes on."""
+    """It is told as it is, and the line goes on; what PostgreSQL itself refused leaves the connection as it was."""
+    before = await line.fetch(WHO)
     with pytest.raises(asyncpg.DivisionByZeroError):
         await line.fetch("select 1 / $1::int", 0)
-    with pytest.raises(asyncpg.DataError):
-        await line.fetch("select $1::int", "no number")
     with pytest.raises(asyncpg.PostgresSyntaxError):
         await line.fetch("no statement")
+    assert await line.fetch(WHO) == before
+    with pytest.raises(asyncpg.DataError):
+        await line.fetch("select $1::int", "no number")
     assert await line.fetch("select 1 / $1::int as one", 1)
 
 

@@ -226,3 +226,16 @@ async def test_a_connection_that_ends_is_told_of() -> None:
         assert isinstance(await ask(line, "PING"), redis.ConnectionError)
         with pytest.raises(redis.ConnectionError):
             await ask(line, "PING")
+
+
+async def test_a_redis_that_does_not_read_is_left() -> None:
+    """What it has not taken is not waited for, neither when the time is over nor when the line is closed."""
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(1)
+
+    async with line_to(stall) as line:
+        assert isinstance(await ask(line, "PING", "x" * 20_000_000, within=0.1), TimeoutError)
+        async with asyncio.timeout(0.5):
+            await line.close()
