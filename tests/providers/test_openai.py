@@ -187,6 +187,14 @@ def test_odd_counts_are_never_negative_and_never_an_exception(usage: dict[str, A
     assert (read.provider_cost or 0) >= 0
 
 
+@CALM
+@given(st.fixed_dictionaries(dict.fromkeys(FIELDS[:3], ODD | st.integers(1, 9))))
+def test_a_usage_that_says_no_more_than_its_counts_is_read_like_one_that_does(usage: dict[str, Any]) -> None:
+    """Whatever stands for a number in it."""
+    plain, fuller = (WIRE.response(call(), answer(usage=each)).usage for each in (usage, {**usage, "more": 1}))
+    assert plain == fuller
+
+
 # --- stream -----------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,41 @@ PIECES = st.lists(
 )
 
 
+CALLS = [
+    {"id": "A", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    {"function": {"arguments": {}}},
+]
+TOLD = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": st.sampled_from([None, "a", ["a"], [THINKING]])},
+    optional={
+        "tool_calls": st.sampled_from([None, [], CALLS]),
+        "reasoning": st.sampled_from([None, "hm"]),
+        "reasoning_text": st.sampled_from([None, "hm"]),
+        "reasoning_details": st.sampled_from([[], [{"text": "hm"}]]),
+    },
+)
+CHOICE = st.fixed_dictionaries(
+    {"message": TOLD | st.sampled_from([None, "a", [], {}])},
+    optional={"finish_reason": st.sampled_from(["stop", "error"])},
+)
+FURTHER = st.sampled_from([{}, {"error": None}, {"error": {"message": "boom"}}, {"object": "error"}, {"object": "x"}])
+
+
+@CALM
+@given(st.lists(CHOICE | st.sampled_from([None, "a", []]), max_size=3), FURTHER)
+def test_a_choice_of_no_form_changes_nothing_for_those_before_it(choices: list[Any], further: dict[str, Any]) -> None:
+    """An answer that looks like nearly every other is not looked into, and comes out as if it had been."""
+
+    def told(choices: list[Any]) -> Any:
+        try:
+            return orjson.loads(WIRE.response(call(), orjson.dumps({"choices": choices, **further})).body)["choices"]
+        except ProviderError as error:
+            return [(error.kind, error.message), None]
+
+    if choices:
+        assert told([*choices, None])[: len(choices)] == told(choices)[: len(choices)]
+
+
 @CALM
 @given(PIECES, st.booleans(), st.sampled_from([1, 2]), st.data())
 def test_chunking_never_changes_a_byte(parts: list[bytes], wants: bool, n: int, data: st.DataObject) -> None:
