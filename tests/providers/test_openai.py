@@ -121,10 +121,11 @@ def test_what_is_no_answer_is_broken(body: bytes) -> None:
     assert caught.value.kind is Kind.BROKEN
 
 
-def test_an_error_inside_a_200_is_an_error() -> None:
+@pytest.mark.parametrize("beside", [{}, {"choices": []}])
+def test_an_error_inside_a_200_is_an_error(beside: dict[str, Any]) -> None:
     """Some providers answer 200 before they know."""
     with pytest.raises(ProviderError) as caught:
-        WIRE.response(call(), b'{"error":{"message":"slow down","code":429}}')
+        WIRE.response(call(), dumps({"error": {"message": "slow down", "code": 429}, **beside}))
     assert (caught.value.kind, caught.value.message) == (Kind.RATE_LIMITED, "slow down")
 
 
