@@ -35,12 +35,15 @@ class Alike:
         before, after = self._before, self._after
         if not before or data[: len(before)] != before:
             return None
-        *texts, last = data[len(before) :].split(self._seam)
-        text, ended, rest = last.partition(after)
-        if ended:
-            texts.append(text)
+        if data.endswith(after, len(before)):
+            texts, rest = data[len(before) : -len(after)].split(self._seam), b""
         else:
-            rest = before + last
+            *texts, last = data[len(before) :].split(self._seam)
+            text, ended, rest = last.partition(after)
+            if ended:
+                texts.append(text)
+            else:
+                rest = before + last
         told = b"".join(texts)
         if not texts or _QUOTE in told or _NEWLINE in told or _RETURN in told:
             return None

@@ -25,6 +25,17 @@ _NAMES = ("reasoning", "reasoning_text")
 _ELSEWHERE = frozenset((*_NAMES, "reasoning_details"))
 
 
+def is_plain(message: Document) -> bool:
+    """Whether neither `settle` nor `settle_calls` finds anything to do in a whole message, which has a content."""
+    return (
+        type(message["content"]) is not list
+        and "tool_calls" not in message
+        and "reasoning" not in message
+        and "reasoning_text" not in message
+        and "reasoning_details" not in message
+    )
+
+
 def settle(part: Document) -> bool:
     """Put a message, or a delta of one, into OpenAI's form; whether anything had to be changed."""
     content = part.get("content")

@@ -49,44 +49,54 @@ class OpenAIWire:
     embeds_numbers: bool = False
 
     def request(self, call: Call) -> WireRequest:
-        document = {**call.document, "model": call.model}
+        document = dict(call.document)
+        document["model"] = call.model
+        if self.renames or self.reasoning != "reasoning_content":
+            self._reword(document)
+        if call.stream or "stream" in document:
+            document["stream"] = call.stream
+        if not self.stream_usage:
+            document.pop("stream_options", None)
+        elif call.stream:
+            options = document.get("stream_options")
+            document["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        return WireRequest(self.path, _JSON, dumps(document))
+
+    def _reword(self, document: dict[str, Any]) -> None:
+        """Say in this provider's words what it refuses in OpenAI's."""
         for name, other in self.renames:
             if (value := document.pop(name, None)) is not None:
                 document[other] = value
         if self.reasoning != "reasoning_content" and "messages" in document:
             document["messages"] = message.given_back(document["messages"], self.reasoning)
-        if call.stream or "stream" in document:
-            document["stream"] = call.stream
-        if call.stream and self.stream_usage:
-            options = document.get("stream_options")
-            document["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        elif not self.stream_usage:
-            document.pop("stream_options", None)
-        return WireRequest(self.path, _JSON, dumps(document))
 
     def response(self, call: Call, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Decoded:
-        if not body.startswith(b"{") and self.holds == "choices" and is_stream(body):
+        if body[:1] != b"{" and self.holds == "choices" and is_stream(body):
             return self._gathered(call, body)
         document = load_object(body)
-        choices = _choices(document)
+        changed = not (self.holds == "choices" and _is_settled(document)) and self._settle(document)
+        decoded = Decoded(body)
+        if (found := usage.find(document)) is not None:
+            usage.read(found, decoded.usage)
+            if call.pricing is not None:
+                usage.write_cost(found, decoded.usage, call.pricing)
+            if call.pricing is not None or document.get("usage") is not found:
+                document["usage"] = found
+                changed = True
+        if changed:
+            decoded.body = encoded(document)
+        return decoded
+
+    def _settle(self, document: dict[str, Any]) -> bool:
+        """Put an answer into OpenAI's form; whether anything had to be changed. Raises for what is none."""
+        choices = message.objects(document.get("choices"))
         if failed := _failure(document, choices):
             raise errors.from_document(failed, throttles_as_quota=self.throttles_as_quota)
         if not isinstance(document.get(self.holds), list):
             if errors.message_of(document):  # zAI: {"code": 401, "msg": "..."}
                 raise errors.from_document(document, throttles_as_quota=self.throttles_as_quota)
             raise ProviderError(Kind.BROKEN, f"The provider's answer holds no {self.holds}.", raw=list(document)[:20])
-        decoded = Decoded(body)
-        changed = _settle_whole(document, choices)
-        if (found := usage.find(document)) is not None:
-            usage.read(found, decoded.usage)
-            if call.pricing is not None or document.get("usage") is not found:
-                if call.pricing is not None:
-                    usage.write_cost(found, decoded.usage, call.pricing)
-                document["usage"] = found
-                changed = True
-        if changed:
-            decoded.body = encoded(document)
-        return decoded
+        return _settle_choices(choices, document.get("id"))
 
     def _gathered(self, call: Call, body: bytes) -> Decoded:
         """The document that a stream tells, from a provider that streams although it was not asked to."""
@@ -206,7 +216,7 @@ class OpenAIDecoder(StreamDecoder):
 
     def _chunk(self, data: bytes) -> bytes:
         document = load_object(data)
-        choices = _choices(document)
+        choices = message.objects(document.get("choices"))
         if failed := _failure(document, choices) or (document if document.get("error") else None):
             raise errors.from_document(failed, throttles_as_quota=self._throttles_as_quota)
         if self._note(document, choices):
@@ -267,19 +277,26 @@ def _wants_several(document: Mapping[str, Any]) -> bool:
     return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
-def _settle_whole(document: dict[str, Any], choices: list[dict[str, Any]]) -> bool:
+def _is_settled(document: dict[str, Any]) -> bool:
+    """Whether an answer is one, and each choice a message in OpenAI's form that calls no tools, as nearly always."""
+    try:
+        choices = document["choices"]
+        for choice in choices:
+            if choice["finish_reason"] == "error" or not message.is_plain(choice["message"]):
+                return False
+    except (KeyError, TypeError):
+        return False
+    return type(choices) is list and "error" not in document and document.get("object") != "error"
+
+
+def _settle_choices(choices: list[dict[str, Any]], identifier: Any) -> bool:
     changed = False
     for index, choice in enumerate(choices):
         if isinstance(told := choice.get("message"), dict):
             changed = message.settle(told) or changed
             if told.get("tool_calls"):
-                changed = message.settle_calls(told, f"{document.get('id')}/{index}") or changed
+                changed = message.settle_calls(told, f"{identifier}/{index}") or changed
     return changed
-
-
-def _choices(document: dict[str, Any]) -> list[dict[str, Any]]:
-    choices = document.get("choices")
-    return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
 
 
 def _failure(document: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from .contract import Pricing, Usage
 
-_INPUT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 _REASONING, _AUDIO, _IMAGE = ("reasoning_tokens",), ("audio_tokens",), ("image_tokens",)
 _CACHE_READ = ("cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
 _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_READ)
@@ -20,10 +19,9 @@ _CACHE_READ_OUTSIDE = ("prompt_cache_hit_tokens", "num_cached_tokens", *_CACHE_R
 
 _CACHE_WRITE = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 
-_COUNTS = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
-"""All that many usages hold."""
-
-_OPENAI = _COUNTS | {"prompt_tokens_details", "completion_tokens_details"}
+_OPENAI = frozenset(
+    ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details")
+)
 """All that OpenAI's hold: what other providers add need not be looked for there."""
 
 _NANO = Decimal(1_000_000_000)
@@ -51,13 +49,15 @@ def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
 def read(document: Mapping[str, Any], usage: Usage) -> None:
     """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
     usage.source = "provider"
-    usage.input_tokens = _first(document, _INPUT)
+    prompt, completion = _count(document.get("prompt_tokens")), _count(document.get("completion_tokens"))
+    usage.input_tokens = prompt or _count(document.get("input_tokens"))
+    usage.output_tokens = completion or _count(document.get("output_tokens"))
     usage.cache_read_tokens = usage.cache_write_tokens = usage.reasoning_tokens = 0
     usage.audio_tokens = usage.image_tokens = 0
     usage.provider_cost = None
-    if not document.keys() <= _COUNTS:
-        _read_details(document, usage)
-    usage.output_tokens = _first(document, _OUTPUT)
+    if len(document) == 3 and prompt and completion and "total_tokens" in document:
+        return  # it says no more
+    _read_details(document, usage)
     if usage.reasoning_tokens and _is_beside(document, usage):
         usage.output_tokens += usage.reasoning_tokens
 
@@ -103,8 +103,7 @@ def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any] | No
 def _first(document: Mapping[str, Any], names: tuple[str, ...]) -> int:
     """The first count that is not 0: an empty detail must not hide the word that a provider really uses."""
     for name in names:
-        value = document.get(name)
-        if value and (found := value if type(value) is int and 0 < value < _MOST else _count(value)):
+        if name in document and (found := _count(document[name])):
             return found
     return 0
 

@@ -94,7 +94,7 @@ def test_a_mark_that_belongs_to_its_text_in_one_of_several(alike: Alike, before:
     "data",
     [
         *(chunk('a "word"'), chunk("a", id="other"), chunk("a", x=1), chunk("a")[:-1], chunk("a")[1:], b""),
-        *(chunk("\\")[:-60], chunk("a").replace(b'"a"', b'"a\\"'), chunk("a")[:-60]),
+        *(chunk("").replace(b'""', b'"'), chunk("\\")[:-60], chunk("a").replace(b'"a"', b'"a\\"'), chunk("a")[:-60]),
         *(chunk("a") + chunk("b", x=1) + chunk("c"), chunk("a") + chunk("b", id="other") + chunk("c")),
         *(chunk("a").replace(b'"a"', b'"a\n"'), chunk("a").replace(b'"a"', b'"a\r\rdata: [DONE]\r\r"')),
         b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a","tool_calls":[]}}]}\n\n',

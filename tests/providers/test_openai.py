@@ -121,10 +121,11 @@ def test_what_is_no_answer_is_broken(body: bytes) -> None:
     assert caught.value.kind is Kind.BROKEN
 
 
-def test_an_error_inside_a_200_is_an_error() -> None:
+@pytest.mark.parametrize("beside", [{}, {"choices": []}])
+def test_an_error_inside_a_200_is_an_error(beside: dict[str, Any]) -> None:
     """Some providers answer 200 before they know."""
     with pytest.raises(ProviderError) as caught:
-        WIRE.response(call(), b'{"error":{"message":"slow down","code":429}}')
+        WIRE.response(call(), dumps({"error": {"message": "slow down", "code": 429}, **beside}))
     assert (caught.value.kind, caught.value.message) == (Kind.RATE_LIMITED, "slow down")
 
 
@@ -185,6 +186,14 @@ def test_odd_counts_are_never_negative_and_never_an_exception(usage: dict[str, A
     assert read.input_tokens >= 0
     assert read.output_tokens >= 0
     assert (read.provider_cost or 0) >= 0
+
+
+@CALM
+@given(st.fixed_dictionaries(dict.fromkeys(FIELDS[:3], ODD | st.integers(1, 9))))
+def test_a_usage_that_says_no_more_than_its_counts_is_read_like_one_that_does(usage: dict[str, Any]) -> None:
+    """Whatever stands for a number in it."""
+    plain, fuller = (WIRE.response(call(), answer(usage=each)).usage for each in (usage, {**usage, "more": 1}))
+    assert plain == fuller
 
 
 # --- stream -----------------------------------------------------------------------------------------------------

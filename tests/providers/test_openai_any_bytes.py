@@ -55,6 +55,36 @@ PIECES = st.lists(
 )
 
 
+MESSAGES: list[Any] = [
+    *({"content": content} for content in ("a", None, ["a"], [THINKING])),
+    *({"content": "a", name: "hm"} for name in ("reasoning", "reasoning_text", "reasoning_content", "refusal")),
+    *({"content": "a", "reasoning_details": details} for details in ([], [{"text": "hm"}])),
+    *({"content": "a", "tool_calls": calls} for calls in (None, [], [{"function": {"arguments": {}}}])),
+    *(None, "a", [], {}),
+]
+CHOICE = st.builds(
+    lambda message, reason: {"message": message, "finish_reason": reason},
+    st.sampled_from(MESSAGES),
+    st.sampled_from(["stop", None, "length", "error"]),
+)
+FURTHER = st.sampled_from([{}, {}, {"error": None}, {"error": {"message": "boom"}}, {"object": "error"}])
+
+
+@settings(CALM, max_examples=400)
+@given(st.lists(CHOICE | st.sampled_from([None, "a", []]), max_size=2), FURTHER)
+def test_a_choice_of_no_form_changes_nothing_for_those_before_it(choices: list[Any], further: dict[str, Any]) -> None:
+    """An answer that looks like nearly every other is not looked into, and comes out as if it had been."""
+
+    def told(choices: list[Any]) -> Any:
+        try:
+            return orjson.loads(WIRE.response(call(), orjson.dumps({"choices": choices, **further})).body)["choices"]
+        except ProviderError as error:
+            return [(error.kind, error.message), None]
+
+    if choices:
+        assert told([*choices, None])[: len(choices)] == told(choices)[: len(choices)]
+
+
 @CALM
 @given(PIECES, st.booleans(), st.sampled_from([1, 2]), st.data())
 def test_chunking_never_changes_a_byte(parts: list[bytes], wants: bool, n: int, data: st.DataObject) -> None:
