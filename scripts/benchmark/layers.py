@@ -13,7 +13,7 @@ LAYERS = {
     "errors": ("middleware/errors", "middleware/faults", "aigate/provider_faults"),
     "keep-alive": ("middleware/keep_alive",),
     "auth": ("middleware/auth", "aigate/stores/keys"),
-    "rate limit": ("middleware/rate_limit", "aigate/stores/limits"),
+    "rate limit": ("middleware/rate_limit", "aigate/stores/limits", "aigate/stores/redis_line"),
     "body": ("middleware/body",),
     "idempotency": (
         "middleware/idempotency",
