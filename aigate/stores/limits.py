@@ -26,6 +26,8 @@ from middleware.rate_limit import WINDOW, Allowance
 
 MOST_LOCAL = 100_000
 BREAK_SECONDS = 1.0
+MOST_ASKED = 256
+"""Names in one call of the script: Redis answers nobody else meanwhile, and the time-out is for one call."""
 KEY = "{aigate}:rpm:"
 
 TAKE = """
@@ -129,6 +131,9 @@ class RedisLimiter:
     def _ask(self) -> None:
         """Run the script for all that wait, on the connection that is kept."""
         self._asked, self._waiting = self._waiting, {}
+        if len(self._asked) > MOST_ASKED:
+            later = list(self._asked)[MOST_ASKED:]
+            self._waiting = {each: self._asked.pop(each) for each in later}
         self._due = asyncio.get_running_loop().time() + self._timeout
         if self._line is None:
             self._call_anew()

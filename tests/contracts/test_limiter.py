@@ -4,11 +4,12 @@ import asyncio
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
-from aigate.stores.limits import LocalLimiter, RedisLimiter
+from aigate.stores.limits import MOST_ASKED, LocalLimiter, RedisLimiter
 from middleware.rate_limit import WINDOW, Allowance, Limiter
 
 numbers = itertools.count()
@@ -253,3 +254,26 @@ async def test_local_names_have_a_bound() -> None:
         limiter.take_now(str(number), 1)
     assert len(limiter._full) == 100_000
     assert not limiter.take_now("100009", 1).allowed
+
+
+async def test_very_many_names_are_asked_for_in_several_calls(redis_url: str) -> None:
+    """Redis serves one call at a time, and each has its own time."""
+    limiter = RedisLimiter(redis_url, timeout=5)
+    await limiter.take("first", 1)
+    asked: list[int] = []
+    line = limiter._line
+    assert line is not None
+    ask = line.ask
+
+    def counting(due: float, then: Callable[[Any], None], *command: str | int) -> None:
+        asked.append(int(command[2]))
+        ask(due, then, *command)
+
+    line.ask = counting  # type: ignore[method-assign]
+    names = [f"crowd-{number}" for number in range(2 * MOST_ASKED + 1)]
+    for allowed in (True, False):
+        taken = await asyncio.gather(*(limiter.take(name, 1) for name in names))
+        assert {each.allowed for each in taken} == {allowed}
+    assert asked == [MOST_ASKED, MOST_ASKED, 1] * 2
+    assert not limiter.degraded
+    await limiter.close()
