@@ -7,6 +7,8 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
+from subprocess import run
 
 import asyncpg
 import pytest
@@ -27,6 +29,16 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = start_postgres(tmp_path_factory.mktemp("postgres"), durable=False)
     yield server.url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of `localhost`, with its key, that nobody but these tests trusts."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "-"]
+    path.write_bytes(run([*command.split(), *names], check=True, capture_output=True).stdout)
+    return path
 
 
 @pytest.fixture(scope="session")

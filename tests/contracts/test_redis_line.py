@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import run
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -73,16 +72,6 @@ async def client(redis_url: str) -> AsyncIterator[redis.Redis]:
     yield opened
     await opened.acl_deluser(USER)
     await opened.aclose()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of `localhost`, with its key, that nobody but these tests trusts."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "-"]
-    path.write_bytes(run([*command.split(), *names], check=True, capture_output=True).stdout)
-    return path
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import httpx
@@ -23,16 +22,6 @@ async def transport() -> AsyncIterator[Http1Transport]:
     opened = Http1Transport()
     yield opened
     await opened.aclose()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of `localhost`, with its key, that nobody but these tests trusts."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "-"]
-    path.write_bytes(run([*command.split(), *names], check=True, capture_output=True).stdout)
-    return path
 
 
 def presenting(certificate: Path) -> ssl.SSLContext:
