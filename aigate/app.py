@@ -7,7 +7,7 @@ project decides an order.
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -57,7 +57,7 @@ from providers.transport import open_transport
 class Middleware(Protocol):
     """An instance that is an ASGI application."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
 
 Layer: TypeAlias = Callable[[ASGIApp], Middleware]
@@ -85,26 +85,21 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._running = 0
         self.stores = _stores(settings)
         self._readiness = Readiness(
             {"postgres": self.stores.database.check, "redis": self.stores.limiter.ping}, settings.ready_requires
         )
         self._tally = Tally(shared_folder())
         self._operations = Operations(self._readiness, self._tally, settings.metrics_token)
-        self._chain = _chain(settings, self.stores, self._tally)
+        self._instruments = Instruments(self._tally, self.stores.prices.priced)
+        self._chain = _chain(settings, self.stores, self._instruments)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] in PATHS:
-            await self._operations(scope, receive, send)
-        else:
-            self._running += 1
-            try:
-                await self._chain(scope, receive, send)
-            finally:
-                self._running -= 1
+            return self._lifespan(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] in PATHS:
+            return self._operations(scope, receive, send)
+        return self._chain(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -126,7 +121,7 @@ class Gateway:
         """Let what was cancelled settle, write what is unwritten, then close everything."""
         stores = self.stores
         deadline = time.monotonic() + self._settings.database_timeout + PATIENCE
-        while self._running and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
+        while self._instruments.in_flight[0] and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process' life
             await asyncio.sleep(0.01)
         await stores.ledger.stop()
         await stores.overdue.stop(self._settings.database_timeout)
@@ -211,7 +206,7 @@ def _stores(settings: Settings) -> Stores:
     )
 
 
-def _chain(settings: Settings, stores: Stores, tally: Tally) -> ASGIApp:
+def _chain(settings: Settings, stores: Stores, instruments: Instruments) -> ASGIApp:
     providers = catalog(settings.environment)
     resolver = Resolver(providers, settings.model_aliases)
     models = ModelList(
@@ -232,7 +227,7 @@ def _chain(settings: Settings, stores: Stores, tally: Tally) -> ASGIApp:
             # opens the exchange, names it, closes what it owns, writes the one line of the access log
             partial(RequestId, bind=logs.bind, report=logs.report),
             # sees every answer, also 401, 413, 429 and 500
-            partial(Metrics, instruments=Instruments(tally, stores.prices.priced)),
+            partial(Metrics, instruments=instruments),
             # renders every refusal and failure once, in the caller's format
             Errors,
             # outside idempotency: its comments are no part of an answer and never recorded

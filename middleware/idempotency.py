@@ -12,7 +12,7 @@ Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-head
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,16 +65,16 @@ class Idempotency:
     render: Callable[[Fault], Answer]
     most_followers: int
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        send = exchange.observe(send)
         claim = claim_of(scope, exchange)
         if claim is None:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
+        return self._answer(claim, exchange, scope, receive, exchange.observe(send))
+
+    async def _answer(self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         running = await self._running(claim)
         if running is None:
             await self._lead(claim, scope, receive, send)

@@ -64,6 +64,11 @@ class _Known:
     until: float
     expires: float
 
+    def caller_of(self, secret: str, now: float) -> Caller | None:
+        """Who calls with this secret, if it is the key's and the key has not expired."""
+        is_it = self.expires > now and hmac.compare_digest(_hash(secret), self.secret_hash)
+        return self.caller if is_it else None
+
 
 class KeyRing:
     """Recognises keys; the `Keys` port of the auth layer."""
@@ -74,18 +79,18 @@ class KeyRing:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lookups = Batch(self._find, lanes=1)
 
+    def known(self, token: str) -> Caller | None:
+        public_id, secret = _parts(token)
+        known, now = self._known.get(public_id), time.monotonic()
+        return None if known is None or known.until <= now else known.caller_of(secret, now)
+
     async def caller(self, token: str) -> Caller | None:
-        parts = token.split("_", 2)
-        if len(parts) < 3 or parts[0] != PREFIX or not parts[2]:
-            return None
-        _, public_id, secret = parts
+        public_id, secret = _parts(token)
         now = time.monotonic()
         known = self._known.get(public_id)
         if known is None or known.until <= now:
             known = await self._look_up(public_id) if public_id.isalnum() else None
-        if known is None or known.expires <= now:
-            return None
-        return known.caller if hmac.compare_digest(_hash(secret), known.secret_hash) else None
+        return None if known is None else known.caller_of(secret, now)
 
     async def _look_up(self, public_id: str) -> _Known | None:
         known = await self._lookups.submit(public_id)
@@ -171,6 +176,13 @@ async def join_duplicates(database: Database, name: str, seconds: int | None) ->
 def public_id_of(key: str) -> str:
     """The public id in a whole key, or the text itself if it is one already."""
     return key.split("_", 2)[1] if key.startswith(f"{PREFIX}_") else key
+
+
+def _parts(token: str) -> tuple[str, str]:
+    """Public id and secret; both empty of what is no key of ours."""
+    prefix, _, rest = token.partition("_")
+    public_id, _, secret = rest.partition("_")
+    return (public_id, secret) if prefix == PREFIX and secret else ("", "")
 
 
 def _hash(secret: str) -> bytes:

@@ -17,6 +17,9 @@ class MemoryKeys:
         self.keys = dict(keys)
         self.away = away
 
+    def known(self, token: str) -> Caller | None:
+        return None if self.away else self.keys.get(token)
+
     async def caller(self, token: str) -> Caller | None:
         if self.away:
             raise StoreUnavailable("away")

@@ -56,7 +56,16 @@ class KeysContract(ABC):
         """The public id alone opens nothing, also right after the whole key did."""
         token = await office.issue()
         await office.keys.caller(token)
-        assert await office.keys.caller(token[:-1] + ("a" if token[-1] != "a" else "b")) is None
+        other = token[:-1] + ("a" if token[-1] != "a" else "b")
+        assert office.keys.known(other) is None
+        assert await office.keys.caller(other) is None
+
+    async def test_a_key_that_is_known(self, office: Office) -> None:
+        """Who was found is the same for a while without a look."""
+        token = await office.issue(models=["openai:*"])
+        caller = await office.keys.caller(token)
+        assert caller is not None
+        assert office.keys.known(token) == caller
 
     @pytest.mark.parametrize(
         "token",
@@ -77,6 +86,7 @@ class KeysContract(ABC):
     )
     async def test_what_is_no_key(self, office: Office, token: str) -> None:
         """Whatever its form, it opens nothing and fails nothing."""
+        assert office.keys.known(token) is None
         assert await office.keys.caller(token) is None
 
     async def test_two_keys_of_one_organisation(self, office: Office) -> None:
@@ -94,6 +104,7 @@ class KeysContract(ABC):
         assert await office.keys.caller(token) is not None
         await office.revoke(token)
         await asyncio.sleep(CACHED * 1.5)
+        assert office.keys.known(token) is None
         assert await office.keys.caller(token) is None
 
     async def test_an_expired_key(self, office: Office) -> None:
@@ -101,6 +112,7 @@ class KeysContract(ABC):
         token = await office.issue(expires_in=0.3)
         assert await office.keys.caller(token) is not None
         await asyncio.sleep(0.35)
+        assert office.keys.known(token) is None
         assert await office.keys.caller(token) is None
 
     async def test_many_at_once(self, office: Office) -> None:
