@@ -17,7 +17,9 @@ PAUSE = 2000
 RAMP, OPEN_CHUNKS = 20.0, 15
 """Seconds in which all streams are opened, and the chunks of each: all are open together for some time."""
 SPARE_FILES = 500
-ONE, TWO = "one worker", "two workers"
+ONE, TWO, SHARED = "one worker", "two workers", "two workers, one's load"
+EACH = 64
+"""Requests in flight at each worker."""
 WORKERS_WARM_UP = 3.0
 Say = Callable[[str], None]
 
@@ -96,17 +98,37 @@ def workers(bench: Bench, seconds: float, repeats: int, readings: Readings, say:
     """Two workers against one, by calls a second where each can have a core of its own.
 
     Elsewhere both share the measured core, so calls a second show nothing; then it is what two would do by their CPU
-    a call: whether it rises.
+    a call: whether it rises. Each has as much to do as the one, as where a second is started because one is busy;
+    the load of one shared by two is shown beside: what they write at once is half as much.
     """
-    measure = Measure("workers", "workers", "", "json", 64, seconds, (ONE, TWO))
     with bench.gateway(workers=1) as one, bench.gateway(workers=2) as two:
-        pair = [replace(one, name=ONE), replace(two, name=TWO)]
-        for target in pair:
+        loads = [
+            (replace(one, name=ONE), EACH),
+            (replace(two, name=TWO), 2 * EACH),
+            (replace(two, name=SHARED), EACH),
+        ]
+        targets = [target for target, _ in loads]
+        wanted = [
+            Measure(
+                "workers",
+                "workers",
+                f"{target.name}, {in_flight} in flight",
+                "json",
+                in_flight,
+                seconds,
+                (target.name,),
+            )
+            for target, in_flight in loads
+        ]
+        for measure, target in zip(wanted, targets, strict=True):
             measured(replace(measure, seconds=WORKERS_WARM_UP), target)
-        take([measure], pair, repeats, Prompt(), say, readings)
+        for _ in range(repeats):
+            take(wanted, targets, 1, Prompt(), say, readings)
     by_calls = bench.cores.suffice_for(2)
     name = "calls_a_second" if by_calls else "itself_us_a_call"
-    of_one, of_two = (readings.median("workers", target, name) or 0.0 for target in (ONE, TWO))
-    readings.add("workers", TWO, {"times_one": of_two / of_one if by_calls else 2 * of_one / of_two})
+    of_one = readings.median("workers", ONE, name) or 0.0
+    for several in (TWO, SHARED):
+        of_two = readings.median("workers", several, name) or 0.0
+        readings.add("workers", several, {"times_one": of_two / of_one if by_calls else 2 * of_one / of_two})
     basis = "by calls a second" if by_calls else "by CPU a call: both share the core that there is for them here"
-    return LongRun("workers", "workers", f"JSON, 64 in flight, one worker and two; times one {basis}")
+    return LongRun("workers", "workers", f"JSON, {EACH} in flight at each worker; times one {basis}")

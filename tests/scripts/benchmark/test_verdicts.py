@@ -49,7 +49,10 @@ def test_the_verdict_is_on_what_was_measured() -> None:
 def test_calls_a_cpu_second_against_a_peer() -> None:
     """The peer's CPU over ours."""
     found = readings(**{GATEWAY: 100.0, LITELLM: 9000.0, PORTKEY: 499.0})
-    assert [verdict("calls a CPU second", found, peer).met for peer in ("LiteLLM", "Portkey")] == [True, False]
+    assert [verdict("calls a CPU second, 32 in flight", found, peer).met for peer in ("LiteLLM", "Portkey")] == [
+        True,
+        False,
+    ]
 
 
 def test_the_median_of_the_rounds_counts() -> None:
