@@ -6,6 +6,7 @@ handler raises passes through.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from blacksheep import Request, Response
 from blacksheep.scribe import send_asgi_response
@@ -31,21 +32,49 @@ class Endpoints(Application):
     """A BlackSheep application that lets faults pass, and whose handlers find the body on the exchange.
 
     BlackSheep's own `__call__` and `handle` are two coroutines more, resumed for each chunk, and turn what a handler
-    raises into an answer.
+    raises into an answer. Its router remembers whatever it was asked for, and callers can invent paths and methods.
     """
+
+    async def start(self) -> None:
+        await super().start()  # type: ignore[no-untyped-call]
+        self._plain = {
+            (method.decode(), route.pattern): route.handler
+            for method, routes in self.router.routes.items()
+            for route in routes
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)  # type: ignore[no-untyped-call]
             return
         if not self.started:
-            await self.start()  # type: ignore[no-untyped-call]
+            await self.start()
         method, path = scope["method"], _path_of(scope)
+        handler = self._plain.get((method, path)) or self._look_up(method, path)
         request = Request.incoming(method, path, scope["query_string"], list(scope["headers"]))
         request.scope = scope  # type: ignore[assignment]  # it is the server's, which is a dict
-        match = self.router.get_match_by_method_and_path(method, path)
-        assert match is not None  # noqa: S101 - there is a fallback
-        await send_asgi_response(await match.handler(request), send)
+        await send_asgi_response(await handler(request), send)
+
+    def _look_up(self, method: str, path: bytes) -> Any:
+        """The handler of a path that is not spelled as its route, or has a name in it. Raises the `Fault` of none."""
+        found = self._at(path)
+        if method in found:
+            return found[method]
+        told = path[:200].decode("latin-1")
+        if found:
+            allowed = ", ".join(found)
+            raise MethodNotAllowed(f"{method} is not for {told}: use {allowed}.", headers={"allow": allowed})
+        hint = f" Did you mean /v1{told}? A base_url ends in /v1." if self._at(b"/v1" + path) else ""
+        raise NotFound(f"There is nothing at {method} {told}.{hint}")
+
+    def _at(self, path: bytes) -> dict[str, Any]:
+        """The handlers at `path` by their methods."""
+        found: dict[str, Any] = {}
+        for method, routes in self.router.routes.items():
+            for route in routes:
+                if route.match_by_path(path):
+                    found.setdefault(method.decode(), route.handler)
+        return found
 
 
 def endpoints(generations: Mapping[str, Generation], models: ModelList, reports: Reports) -> ASGIApp:
@@ -55,13 +84,13 @@ def endpoints(generations: Mapping[str, Generation], models: ModelList, reports:
         return await models.all(_exchange(request))
 
     async def retrieve_model(request: Request) -> Response:
-        return await models.one(_exchange(request), request.scope["path"].removeprefix(f"{MODELS}/"))
+        return await models.one(_exchange(request), _name(request, MODELS))
 
     async def list_calls(request: Request) -> Response:
         return await reports.calls(_exchange(request), request.query)
 
     async def retrieve_call(request: Request) -> Response:
-        return await reports.call(_exchange(request), request.scope["path"].removeprefix(f"{CALLS}/"))
+        return await reports.call(_exchange(request), _name(request, CALLS))
 
     async def sum_usage(request: Request) -> Response:
         return await reports.usage(_exchange(request), request.query)
@@ -70,11 +99,10 @@ def endpoints(generations: Mapping[str, Generation], models: ModelList, reports:
     for path, generation in generations.items():
         router.add_post(path, partial(generation.answer))  # it marks its handlers, and a method cannot be marked
     router.add_get(MODELS, list_models)
-    router.add_get(f"{MODELS}/*", retrieve_model)
+    router.add_get(f"{MODELS}/<path:name>", retrieve_model)
     router.add_get(CALLS, list_calls)
-    router.add_get(f"{CALLS}/*", retrieve_call)
+    router.add_get(f"{CALLS}/<path:name>", retrieve_call)
     router.add_get(USAGE, sum_usage)
-    router.fallback = partial(_nowhere, router)
     return Endpoints(router=router)
 
 
@@ -82,23 +110,11 @@ def _exchange(request: Request) -> Exchange:
     return exchange_of(request.scope)  # type: ignore[arg-type]  # it is the server's, which is a dict
 
 
-async def _nowhere(router: Router, request: Request) -> Response:
-    raw, method = _path_of(request.scope), request.scope["method"]  # type: ignore[arg-type]  # as above
-    path, allowed = raw.decode("latin-1"), _method_of(router, raw)
-    if allowed is not None:
-        raise MethodNotAllowed(f"{method} is not for {path}: use {allowed}.", headers={"allow": allowed})
-    hint = f" Did you mean /v1{path}? A base_url ends in /v1." if _method_of(router, b"/v1" + raw) else ""
-    raise NotFound(f"There is nothing at {method} {path[:200]}.{hint}")
+def _name(request: Request, path: str) -> str:
+    """What stands behind `path`, in whichever case that was written."""
+    return request.scope["path"][len(path) + 1 :]
 
 
 def _path_of(scope: Scope) -> bytes:
     """The path with its escapes, which the router goes by; ASGI lets a server leave it out."""
     return scope.get("raw_path") or scope["path"].encode()  # type: ignore[no-any-return]
-
-
-def _method_of(router: Router, path: bytes) -> str | None:
-    """With which method there is something at `path`. The router itself would remember what it was asked."""
-    for method, routes in router.routes.items():
-        if any(route.match_by_path(path) for route in routes):
-            return method.decode()
-    return None

@@ -81,16 +81,16 @@ class Estimator:
     async def fill(self, usage: Usage, document: Mapping[str, Any], delivered: Delivered) -> None:
         """Estimate `usage`, first by the rule of thumb and then, if it answers in time, by the tokenizer.
 
-        What the provider said of the prompt before it broke off is kept.
+        What the provider said of the prompt is kept; what it said of the answer is the least that there was.
         """
         if not delivered.size:
             return
         prompt, answer = prompt_text(document), delivered.text()
-        usage.source, told = "estimated", usage.input_tokens
-        _write(usage, told or rule_of_thumb(prompt), rule_of_thumb(answer), delivered)
+        usage.source, told = "estimated", (usage.input_tokens, usage.output_tokens)
+        _write(usage, told, [rule_of_thumb(prompt), rule_of_thumb(answer)], delivered)
         counts = await self._count([prompt, answer])
         if counts is not None:
-            _write(usage, told or counts[0], counts[1], delivered)
+            _write(usage, told, counts, delivered)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -123,9 +123,9 @@ def _exit_after_parent() -> None:
         os._exit(1)
 
 
-def _write(usage: Usage, prompt: int, sample: int, delivered: Delivered) -> None:
-    usage.input_tokens = prompt
-    usage.output_tokens = math.ceil(sample * delivered.proportion)
+def _write(usage: Usage, told: tuple[int, int], counts: list[int], delivered: Delivered) -> None:
+    usage.input_tokens = told[0] or counts[0]
+    usage.output_tokens = max(told[1], math.ceil(counts[1] * delivered.proportion))
 
 
 def count_tokens(texts: list[str]) -> list[int]:

@@ -133,9 +133,8 @@ def _no_vector() -> ProviderError:
 
 def _usage(call: Call, tokens: Any, decoded: Decoded) -> dict[str, Any] | None:
     """OpenAI's usage object; None where there is no count: no text has no tokens."""
-    usage.read({"prompt_tokens": tokens}, decoded.usage)
-    if not decoded.usage.input_tokens:
-        decoded.usage.source = "none"
+    usage.read({"prompt_tokens": tokens}, decoded.usage, completes=False)
+    if decoded.usage.source == "none":
         return None
     counted = decoded.usage.input_tokens
     found: dict[str, Any] = {"prompt_tokens": counted, "total_tokens": counted}

@@ -77,7 +77,7 @@ class OpenAIWire:
         changed = not (self.holds == "choices" and _is_settled(document)) and self._settle(document)
         decoded = Decoded(body)
         if (found := usage.find(document)) is not None:
-            usage.read(found, decoded.usage)
+            usage.read(found, decoded.usage, completes=self.holds == "choices")
             if call.pricing is not None:
                 usage.write_cost(found, decoded.usage, call.pricing)
             if call.pricing is not None or document.get("usage") is not found:

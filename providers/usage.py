@@ -1,7 +1,8 @@
 """Why: every OpenAI-compatible provider counts in its own words, and money needs one meaning.
 
 `read` turns any of the known forms into `Usage`: `input_tokens` with the cached ones in it, `output_tokens` with the
-reasoning. Providers send null, floats, text and negative numbers here; such a count is 0, never an exception.
+reasoning. Providers send null, floats, text and negative numbers here; such a count is 0, never an exception. A half
+that nobody counts is not free: what has no prompt or no completion is no usage, and has to be estimated.
 
 Sources: https://platform.openai.com/docs/api-reference/chat/object and the providers' own pages, named below.
 """
@@ -46,8 +47,11 @@ def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def read(document: Mapping[str, Any], usage: Usage) -> None:
-    """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative."""
+def read(document: Mapping[str, Any], usage: Usage, *, completes: bool = True) -> None:
+    """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative.
+
+    `completes`: the answer has tokens, too, as all but embeddings have.
+    """
     usage.source = "provider"
     prompt, completion = _count(document.get("prompt_tokens")), _count(document.get("completion_tokens"))
     usage.input_tokens = prompt or _count(document.get("input_tokens"))
@@ -57,9 +61,22 @@ def read(document: Mapping[str, Any], usage: Usage) -> None:
     usage.provider_cost = None
     if len(document) == 3 and prompt and completion and "total_tokens" in document:
         return  # it says no more
+    if not usage.input_tokens or (completes and not usage.output_tokens):
+        _read_half(document, usage, completes)
     _read_details(document, usage)
     if usage.reasoning_tokens and _is_beside(document, usage):
         usage.output_tokens += usage.reasoning_tokens
+
+
+def _read_half(document: Mapping[str, Any], usage: Usage, completes: bool) -> None:
+    """The half that the total tells, beside the one that is counted."""
+    rest = max(_count(document.get("total_tokens")) - usage.input_tokens - usage.output_tokens, 0)
+    if usage.input_tokens:
+        usage.output_tokens = rest
+    elif usage.output_tokens or not completes:
+        usage.input_tokens = rest
+    if not usage.input_tokens or (completes and not usage.output_tokens):
+        usage.source = "none"
 
 
 def _read_details(document: Mapping[str, Any], usage: Usage) -> None:
@@ -80,8 +97,11 @@ def _read_details(document: Mapping[str, Any], usage: Usage) -> None:
 
 
 def write_cost(document: dict[str, Any], usage: Usage, pricing: Pricing) -> None:
-    """Put `cost` in USD into a usage object, in the place of the provider's own."""
-    document["cost"] = pricing(usage) / 1e9
+    """Put `cost` in USD into a usage object, in the place of the provider's own; none if it has to be estimated."""
+    if usage.source == "none":
+        document.pop("cost", None)
+    else:
+        document["cost"] = pricing(usage) / 1e9
 
 
 def _is_beside(document: Mapping[str, Any], usage: Usage) -> bool:

@@ -1,8 +1,10 @@
 """Idempotency keys in PostgreSQL: a claim is one statement, so that of any number of claimants one wins.
 
-Claims that are concurrent share it (`batch`). A key can be claimed anew once its answer has expired, and once the
-replica that holds it is gone, by the database's clock. The stored answer of a billed call is written by the ledger,
-in the transaction that settles it.
+Claims that are concurrent share it (`batch`). A key can be claimed anew once its answer has expired, and once nobody
+is behind it, by the database's clock: its replica is gone, or has opened no call under it within a minute. The latter
+is a claim that arrived after its request had been given up: what was sent cannot be called back, so it is not kept
+from holding the key, only from holding it for long. The stored answer of a billed call is written by the ledger, in
+the transaction that settles it.
 """
 
 import asyncio
@@ -24,7 +26,14 @@ from middleware.faults import StoreUnavailable
 if TYPE_CHECKING:
     from aigate.stores.database import Connection, Line
 
-CLAIM = """
+BEHIND = """
+exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now())
+    and (k.claimed_at > now() - interval '60 seconds'
+        or (select true from calls c where c.request_id = k.request_id and c.attempt = 1))
+"""
+"""True while somebody runs under a held key. Between a claim and its call there are but a few statements, each with a
+time-out of seconds; should they take longer all the same, the call that lost its key is superseded and not billed."""
+CLAIM = f"""
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
 select c.organisation_id, c.key, c.fingerprint, c.request_id, $2, now() + c.keep * interval '1 second'
 from json_to_recordset($1) c (organisation_id bigint, key text, fingerprint bytea, request_id uuid, keep float8)
@@ -35,15 +44,15 @@ set fingerprint = excluded.fingerprint, request_id = excluded.request_id, replic
     body = null, finished_at = null
 where (k.state = 'finished' and (k.expires_at <= now() or k.key in (select json_array_elements_text($3))))
     or (k.state = 'running' and k.fingerprint = excluded.fingerprint and k.request_id <> excluded.request_id
-        and not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
+        and ({BEHIND}) is not true)
 returning request_id
-"""
-HOLDERS = """
+"""  # noqa: S608 - of constants, as all below
+HOLDERS = f"""
 select k.organisation_id, k.key, k.fingerprint, k.state, k.request_id, k.replica_id, k.status, k.headers, k.body,
     extract(epoch from now() - k.claimed_at)::float8 as age,
-    exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()) as alive
+    ({BEHIND}) is true as alive
 from idempotency_keys k join unnest($1::bigint[], $2::text[]) c (organisation_id, key) using (organisation_id, key)
-"""
+"""  # noqa: S608
 DISOWN = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)
 values ($1, $2, $3, $4, '00000000-0000-0000-0000-000000000000', now() + $5 * interval '1 second')
@@ -55,13 +64,12 @@ after all finds itself in it, and is not granted."""
 RELEASE = """
 delete from idempotency_keys where organisation_id = $1 and key = $2 and request_id = $3 and state = 'running'
 """
-REAP = """
+REAP = f"""
 delete from idempotency_keys where (organisation_id, key) in (
     select k.organisation_id, k.key from idempotency_keys k
-    where k.expires_at <= now() and (k.state = 'finished'
-        or not exists (select 1 from replicas r where r.id = k.replica_id and r.lease_until > now()))
+    where k.expires_at <= now() and (k.state = 'finished' or ({BEHIND}) is not true)
     limit 1000)
-"""
+"""  # noqa: S608
 REAPED_ALL_IT_MAY = "DELETE 1000"
 REAP_EVERY = 60.0
 """Seconds between two looks for answers that have expired."""

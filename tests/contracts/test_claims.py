@@ -1,19 +1,24 @@
-"""What the claims of idempotency keys keep when their store goes away between two statements."""
+"""What the claims of idempotency keys keep when their store goes away, between two statements or within one."""
 
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import pytest
 
 from aigate.stores.database import Database, Line
-from aigate.stores.idempotency import CLAIM, HOLDERS, PostgresIdempotency
-from aigate.stores.keys import create_organisation
+from aigate.stores.idempotency import CLAIM, HOLDERS, REAP, PostgresIdempotency
+from aigate.stores.keys import create_key, create_organisation
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
-from middleware.claims import Claim
+from middleware.claims import Claim, Running
 from middleware.faults import StoreUnavailable
+from tests.faults.proxy import Proxy
+from tests.running import eventually
 
 
 class EndingLine(Line):
@@ -81,3 +86,58 @@ async def test_those_for_one_key_fail_no_statement(database: Database) -> None:
     states = await asyncio.gather(*map(store.claim, again))
     assert [getattr(state, "request_id", None) for state in states] == [claims[n].request_id for n in (0, 2, 0)]
     await store._line.close()
+
+
+OPENED = """
+insert into calls (request_id, organisation_id, api_key_id, provider, model, stream, replica_id)
+select $1, organisation_id, id, 'openai', 'm', false, $2 from api_keys
+"""
+MINUTES_PASS = "update idempotency_keys set claimed_at = claimed_at - interval '61 seconds'"
+
+
+async def test_a_claim_that_arrives_after_its_end_holds_the_key_for_a_minute(
+    database: Database, database_url: str
+) -> None:
+    """It was given up (503), its retry had the key and gave it back: nobody runs under what arrives then."""
+    overdue, late, retry = Overdue(), claim("k"), claim("k")
+    url = urlsplit(database_url)
+    socket = f"{parse_qs(url.query)['host'][0]}/.s.PGSQL.5432"
+    async with Proxy(partial(asyncio.open_unix_connection, socket)) as proxy:
+        behind = Database(f"postgresql://aigate@127.0.0.1:{proxy.port}{url.path}?sslmode=disable", timeout=1)
+        store = PostgresIdempotency(behind, Replica(behind, name="one", lease=60), overdue, retention=60)
+        assert await create_organisation(database, "first") == 1
+        assert await store.claim(claim("warm up")) is None
+        rule = proxy.at("before", CLAIM, times=1)
+        with pytest.raises(StoreUnavailable):
+            await store.claim(late)
+        await eventually(lambda: overdue.waiting == 0)
+        assert await store.claim(retry) is None
+        await store.release(retry)
+        rule.end("deliver")
+        async with database.connection() as connection:
+            for _ in range(500):
+                if await connection.fetchval("select true from idempotency_keys where key = 'k'"):
+                    break
+                await asyncio.sleep(0.01)
+            assert isinstance(await store.claim(claim("k")), Running)
+            await connection.execute(MINUTES_PASS)
+        assert (await store.look(claim("k")))[1] is None
+        assert await store.claim(claim("k")) is None
+        await behind.close()
+
+
+async def test_a_call_that_runs_holds_its_key_for_as_long_as_it_runs(database: Database, database_url: str) -> None:
+    """It is the ledger's row that says that somebody is behind a claim."""
+    await create_key(database, "first")
+    replica = Replica(database, name="one", lease=60)
+    store = PostgresIdempotency(database, replica, Overdue(), retention=60)
+    running = claim("k")
+    assert await store.claim(running) is None
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(OPENED, running.request_id, replica.id)
+    await connection.execute(MINUTES_PASS)
+    await connection.execute("update idempotency_keys set expires_at = now()")
+    await connection.execute(REAP)
+    await connection.close()
+    assert isinstance(await store.claim(claim("k")), Running)
+    assert isinstance((await store.look(claim("k")))[1], Running)

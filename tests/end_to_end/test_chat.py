@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,31 @@ async def test_no_usage_is_estimated(gateway: RunningGateway, provider: FakeProv
     assert (row["usage_source"], row["outcome"]) == ("estimated", "ok")
     assert row["output_tokens"] in (2, 3)
     assert row["billed_cost_nano"] == row["input_tokens"] * 2500 + row["output_tokens"] * 10_000
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("usage", "billed"),
+    [
+        ({"prompt_tokens": 10}, (10, 2)),
+        ({"prompt_tokens": 10, "completion_tokens": None, "total_tokens": None}, (10, 2)),
+        ({"completion_tokens": 50}, (3, 50)),
+        ({"prompt_tokens": None, "completion_tokens": None}, (3, 2)),
+    ],
+)
+async def test_half_a_usage_is_no_free_answer(
+    gateway: RunningGateway, provider: FakeProvider, usage: Any, billed: tuple[int, int], streamed: bool
+) -> None:
+    """What a provider leaves out of its counts is estimated, and billed."""
+    told = stream(*sse(*words("Hello", " there", usage=usage)))
+    provider.default = told if streamed else answer_json({**ANSWER, "usage": usage})
+    assert (await gateway.chat({"stream": streamed})).status_code == 200
+    (row,) = await gateway.calls()
+    prompt, completion = billed
+    assert row["usage_source"] == "estimated"
+    assert row["input_tokens"] == pytest.approx(prompt, abs=3)
+    assert row["output_tokens"] == pytest.approx(completion, abs=1)
+    assert row["billed_cost_nano"] == row["input_tokens"] * 2_500 + row["output_tokens"] * 10_000
 
 
 async def test_disconnect_bills_what_was_delivered(gateway: RunningGateway, provider: FakeProvider) -> None:

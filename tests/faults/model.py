@@ -27,6 +27,8 @@ class Key:
     body: int
     finished: bool = False
     expired: bool = False
+    old: bool = False
+    """Claimed over a minute ago."""
 
 
 @dataclass
@@ -89,4 +91,5 @@ class Model:
         return key is not None and key.holder is request and not key.finished
 
     def _is_orphan(self, key: Key, body: int) -> bool:
-        return not key.finished and key.body == body and key.holder.replica not in self.leased
+        behind = key.holder.replica in self.leased and not (key.old and key.holder.state is None)
+        return not key.finished and key.body == body and not behind

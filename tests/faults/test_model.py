@@ -192,6 +192,13 @@ class Stores(RuleBasedStateMachine):
         """Time passes for a replica, dead or only slow."""
         self._run_out(data.draw(st.sampled_from(self.all)))
 
+    @rule()
+    def a_minute_passes(self) -> None:
+        """A request that was granted its key and has not begun a call since then never will."""
+        self._do(self._execute("update idempotency_keys set claimed_at = claimed_at - interval '61 seconds'"))
+        for key in self.model.keys.values():
+            key.old = True
+
     @rule(at=st.integers(0, 1))
     def renew(self, at: int) -> None:
         """A replica says that it lives."""

@@ -139,6 +139,30 @@ def test_json_that_is_not_quite_json_is_still_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("usage", "counts", "source"),
+    [
+        ({"prompt_tokens": 10, "total_tokens": 15}, (10, 5), "provider"),
+        ({"completion_tokens": 5, "total_tokens": 15}, (10, 5), "provider"),
+        ({"prompt_tokens": 10, "completion_tokens": None, "total_tokens": 15}, (10, 5), "provider"),
+        ({"prompt_tokens": 10}, (10, 0), "none"),
+        ({"prompt_tokens": 10, "completion_tokens": None}, (10, 0), "none"),
+        ({"prompt_tokens": 10, "completion_tokens": 0, "total_tokens": 10}, (10, 0), "none"),
+        ({"prompt_tokens": 10, "total_tokens": 3}, (10, 0), "none"),
+        ({"completion_tokens": 5}, (0, 5), "none"),
+        ({"total_tokens": 15}, (0, 0), "none"),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (0, 0), "none"),
+    ],
+)
+def test_half_a_usage_is_none(usage: dict[str, Any], counts: tuple[int, int], source: str) -> None:
+    """The total may tell the half that is left out; what nobody tells is not free, but has to be estimated."""
+    decoded = WIRE.response(call(pricing=priced), answer(usage={**usage, "cost": 0.1}))
+    streamed = decode(delta(finish="stop", usage=usage), DONE)[1]
+    for read in (decoded.usage, streamed):
+        assert ((read.input_tokens, read.output_tokens), read.source) == (counts, source)
+    assert ("cost" in orjson.loads(decoded.body)["usage"]) == (source == "provider")
+
+
+@pytest.mark.parametrize(
     ("usage", "expected"),
     [
         ({"prompt_tokens_details": {"cached_tokens": 4}}, {"cache_read_tokens": 4}),
