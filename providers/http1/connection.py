@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._arriving: dict[bytes, bytes] = {}
         self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
         self._parser = httptools.HttpResponseParser(self)
-        self._transport = self._below = cast(asyncio.Transport, None)
+        self.transport = self._below = cast(asyncio.Transport, None)
         self.waiter: asyncio.Future[bytes] | None = None
         self._unanswered = False
         self.parts: list[bytes] = []
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
     async def secure(self, tls: ssl.SSLContext) -> None:
         """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
         secured = await self.loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
-        self._transport = cast(asyncio.Transport, secured)
+        self.transport = cast(asyncio.Transport, secured)
 
     # --- the reader's side
 
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether the exchange has ended, and been read to its end, so that another can follow it."""
         ended = self.complete and not self.parts
-        return ended and not self._spoilt and self.lost is None and not self._transport.is_closing()
+        return ended and not self._spoilt and self.lost is None and not self.transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
         """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
@@ -73,10 +73,10 @@ class Connection(asyncio.Protocol):
         self.complete = False
         self._unanswered = True
         if len(body) < HIGH_WATER:
-            self._transport.write(head + body)
+            self.transport.write(head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            self.transport.write(head)
+            self.transport.write(body)
         self.waiter = waiter = self.loop.create_future()
         if self.lost is not None:
             self.tell(waiter)
@@ -88,19 +88,19 @@ class Connection(asyncio.Protocol):
         self._waiting_bytes = 0
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def abort(self) -> None:
         """Close at once; an answer that has not ended does not end with it."""
         if self.lost is None:
             self.lost = httpx.ReadError("the connection was closed here before the answer ended")
-        self._transport.abort()
+        self.transport.abort()
 
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._below = cast(asyncio.Transport, transport)
+        self.transport = self._below = cast(asyncio.Transport, transport)
         self.owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.complete:
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
-            self._transport.abort()
+            self.transport.abort()
             return
         self._head_bytes += len(data)
         try:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             self._spoilt = True
         elif self.lost is None:
             self.lost = httpx.RemoteProtocolError(why)
-        self._transport.abort()
+        self.transport.abort()
 
     def tell(self, waiter: "asyncio.Future[bytes]") -> None:
         """Give what has come to who waits, if it is what is waited for: the head, then bytes of the body."""
@@ -176,12 +176,12 @@ class Connection(asyncio.Protocol):
         self._waiting_bytes += len(data)
         if self._waiting_bytes > HIGH_WATER and not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
             self.complete = True
-            unsent = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
+            unsent = self.transport.get_write_buffer_size() or self._below.get_write_buffer_size()
             self._spoilt = bool(self._spoilt or unsent or not self._parser.should_keep_alive())
 
 

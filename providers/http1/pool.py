@@ -90,7 +90,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         idle = self._idle.get(origin)
         while idle:
             connection, since = idle.popitem()
-            if connection.reusable and connection.loop.time() - since < self._keepalive:
+            if connection.loop.time() - since < self._keepalive and not connection.transport.is_closing():
                 return connection
             connection.abort()
         return None
