@@ -45,7 +45,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
             origin, head, body = request.target.origin, request.head, request.body
         else:
             origin, body = origin_of(request.url), await request.aread()
-            head = head_of(request.method, request.url, request.headers)
+            head = head_of(request.method, request.url, request.headers) + b"\r\n"
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
             await connection.ask(head, body)
