@@ -17,7 +17,7 @@ from .messages import Origin
 MAX_HEAD_BYTES = 128 * 1024
 """Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
-"""Bytes of an answer that may wait for their reader before the provider is held back."""
+"""Bytes of an answer, as they came, that may wait for their reader before the provider is held back."""
 
 
 class Owner(Protocol):
@@ -40,14 +40,14 @@ class Connection(asyncio.Protocol):
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self._arriving: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
         self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
+        self.on_body = self.parts.append
         self._parser = httptools.HttpResponseParser(self)
         self.transport = self._below = cast(asyncio.Transport, None)
         self.waiter: asyncio.Future[bytes] | None = None
         self._unanswered = False
-        self.parts: list[bytes] = []
-        self._waiting_bytes = 0
-        self._head_bytes = 0
+        self._size = 0
         self._paused = False
         self.complete = True
         self._spoilt = False
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
         """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
         self.status = 0
-        self._head_bytes = 0
+        self._size = 0
         self.complete = False
         self._unanswered = True
         if len(body) < HIGH_WATER:
@@ -84,12 +84,13 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """What has come of the body since the last time."""
-        parts, self.parts = self.parts, []
-        self._waiting_bytes = 0
+        body = b"".join(self.parts)
+        self.parts.clear()
+        self._size = 0
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return body
 
     def abort(self) -> None:
         """Close at once; an answer that has not ended does not end with it."""
@@ -120,15 +121,23 @@ class Connection(asyncio.Protocol):
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
             self.transport.abort()
             return
-        self._head_bytes += len(data)
+        self._size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"what answered does not speak HTTP/1.1: {error}")
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
+        if self._size > MAX_HEAD_BYTES:
+            self._restrain()
         if (waiter := self.waiter) is not None:
             self.tell(waiter)
+
+    def _restrain(self) -> None:
+        """Hold back a provider that is faster than its reader; give one up that sends no body."""
+        if not self.parts:
+            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
+        elif self._size > HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def _break(self, why: str) -> None:
         if self.complete:
@@ -160,23 +169,14 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._arriving.clear()
-        self._spoilt = self._spoilt or self.complete  # a second answer to one request
+        if self.complete:
+            raise RuntimeError("a second answer to one request")  # which the parser turns into an error of its own
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if not self.complete and (status >= 200 or status == 101):
             self.status = status
             self.fields = {name.lower(): value for name, value in self._arriving.items()}
-
-    def on_body(self, data: bytes) -> None:
-        if self.complete:
-            return
-        self.parts.append(data)
-        self._head_bytes = 0
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > HIGH_WATER and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
