@@ -12,7 +12,7 @@ from typing import Any
 from middleware.faults import CallerFault
 
 _ROLES = ("user", "assistant", "system", "developer", "tool")
-"""Whose message is plain if its content is a text."""
+"""Of whose message, if its content is a text, nothing more is to be checked."""
 
 
 def check_chat(document: Mapping[str, Any]) -> None:
@@ -21,7 +21,8 @@ def check_chat(document: Mapping[str, Any]) -> None:
     if not isinstance(messages, list) or not messages:
         raise CallerFault("'messages' must be a list with at least one message.", param="messages")
     for message in messages:
-        if not _is_plain(message):
+        content = isinstance(message, dict) and message.get("content")
+        if not isinstance(content, str) or message.get("role") not in _ROLES:
             _check_messages(messages)
             break
     _check_stream(document)
@@ -70,11 +71,6 @@ def _is_text(value: object) -> bool:
 
 def _is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
-
-
-def _is_plain(message: object) -> bool:
-    """Whether nothing more is to be checked, as of nearly every message."""
-    return isinstance(message, dict) and isinstance(message.get("content"), str) and message.get("role") in _ROLES
 
 
 def _check_messages(messages: list[Any]) -> None:

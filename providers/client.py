@@ -77,11 +77,8 @@ class Client:
 
         Raises `ProviderError` for an error status, too.
         """
-        if hasattr(provider.wire, "remote"):  # `isinstance` of a protocol takes 8 us
+        if call.fetched is None and hasattr(provider.wire, "remote"):  # `isinstance` of a protocol takes 8 us
             return self._with_files(provider, call)
-        return self._send(provider, call)
-
-    def _send(self, provider: Provider, call: Call) -> Coroutine[Any, Any, "Upstream"]:
         request = self._request(provider, "POST", provider.wire.request(call))
         timeouts = self._timeouts
         watch = Watch(timeouts.first_byte, timeouts.total, timeouts.idle, self._lookout)
@@ -105,19 +102,22 @@ class Client:
 
     async def _with_files(self, provider: Provider, call: Call) -> "Upstream":
         """Send a call with the files that its wire needs."""
-        if remote := cast(Fetching, provider.wire).remote(call):
-            call = replace(call, fetched=await self._fetcher.fetch(remote))
-        return await self._send(provider, call)
+        remote = cast(Fetching, provider.wire).remote(call)
+        return await self.open(provider, replace(call, fetched=await self._fetcher.fetch(remote)))
 
     async def _ask(self, provider: Provider, call: Call, request: httpx.Request, watch: Watch) -> "Upstream":
         """Send a request and wait until its answer begins. Raises what an error status means."""
         transport = self._local.get(provider.name, self._transport)
         try:
-            with watch:
-                response = await transport.handle_async_request(request)
+            watch.begin()
+            response = await transport.handle_async_request(request)
+            watch.task = None
             upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
         except BaseException as error:
+            late = watch.end()
             watch.stop()
+            if late is not None:
+                raise late from None
             if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, OSError)):
                 raise _unanswered(provider, error) from error
             raise

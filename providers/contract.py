@@ -51,7 +51,7 @@ class Call:
     """Whether the caller of a stream asked for usage (`stream_options.include_usage`)."""
     pricing: Pricing | None = None
     """Where present, `usage.cost` in USD is written into the answer's usage."""
-    fetched: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    fetched: Mapping[str, tuple[str, bytes]] | None = None
     """Files that the document names, by URL: media type and content. Filled where a wire is `Fetching`."""
 
 

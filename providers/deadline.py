@@ -10,7 +10,6 @@ Source: https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncance
 
 import asyncio
 from contextvars import Context
-from types import TracebackType
 
 from .contract import Kind, ProviderError
 
@@ -23,20 +22,17 @@ SHORTEST_PAUSE = 0.001
 class Lookout:
     """Looks at watches of which no limit is under `shortest` seconds; its timer runs as long as there are any."""
 
-    __slots__ = ("_loop", "_pause", "_watches")
+    __slots__ = ("_loop", "_pause", "watches")
 
     def __init__(self, shortest: float) -> None:
         self._pause = max(shortest / LOOKS, SHORTEST_PAUSE)
-        self._watches: set[Watch] = set()
+        self.watches: set[Watch] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, watch: "Watch", loop: asyncio.AbstractEventLoop) -> None:
-        self._watches.add(watch)
+        self.watches.add(watch)
         if self._loop is not loop:
             self._sleep(loop)
-
-    def discard(self, watch: "Watch") -> None:
-        self._watches.discard(watch)
 
     def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -44,8 +40,8 @@ class Lookout:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        self._watches = {each for each in self._watches if each.look(now)}
-        if self._watches:
+        self.watches = {each for each in self.watches if each.look(now)}
+        if self.watches:
             self._sleep(loop)
         else:
             self._loop = None
@@ -54,9 +50,9 @@ class Lookout:
 class Watch:
     """Bounds each wait (`limit`) and all of a call (`total`), in seconds; `then` is the limit after `go_on`.
 
-    Used as `with watch: await ...`; raises `ProviderError` (timeout) when the wait or the call took too long. What
-    waits again and again says the same by `begin`, and then `go_on` or `end`. `task` is the one that waits now. Who
-    has many of a kind gives them a `lookout` for their shortest limit.
+    Who waits says `begin`, and then `go_on` or `end`, which tells whether the wait or the call took too long. `task`
+    is the one that waits now; who sets it to None goes on with the same limit. Who has many of a kind gives them a
+    `lookout` for their shortest limit.
     """
 
     __slots__ = ("_cancelling", "_due", "_ends", "_lookout", "_loop", "_since", "limit", "task", "then")
@@ -65,8 +61,7 @@ class Watch:
         self._loop = loop = asyncio.get_running_loop()
         self.limit = limit
         self.then = limit if then is None else then
-        self._since = now = loop.time()
-        self._ends = now + total
+        self._ends = loop.time() + total
         self.task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._due = False
@@ -75,7 +70,7 @@ class Watch:
 
     def stop(self) -> None:
         """No more waits follow. May be called twice."""
-        self._lookout.discard(self)
+        self._lookout.watches.discard(self)
 
     def begin(self) -> None:
         """The running task waits from now on. Raises `ProviderError` if the call has no time left."""
@@ -96,16 +91,6 @@ class Watch:
         if due and task is not None and task.uncancel() <= self._cancelling:
             return self._error()
         return None
-
-    __enter__ = begin
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None and not self._due:
-            self.task = None
-        elif (late := self.end()) is not None:
-            raise late from None
 
     def look(self, now: float) -> bool:
         """Cancel the task that has waited for too long, once; whether another look may be needed."""

@@ -23,17 +23,12 @@ Reasoning = Literal["reasoning_content", "reasoning", "thinking"]
 _NAMES = ("reasoning", "reasoning_text")
 """Of Groq, OpenRouter, Ollama, Cerebras and newer vLLM; of Copilot."""
 _ELSEWHERE = frozenset((*_NAMES, "reasoning_details"))
+_UNPLAIN = frozenset((*_ELSEWHERE, "tool_calls"))
 
 
 def is_plain(message: Document) -> bool:
     """Whether neither `settle` nor `settle_calls` finds anything to do in a whole message, which has a content."""
-    return (
-        type(message["content"]) is not list
-        and "tool_calls" not in message
-        and "reasoning" not in message
-        and "reasoning_text" not in message
-        and "reasoning_details" not in message
-    )
+    return type(message["content"]) is not list and _UNPLAIN.isdisjoint(message)
 
 
 def settle(part: Document) -> bool:

@@ -69,7 +69,7 @@ def body_of(call: Call, s3: bool) -> tuple[dict[str, Any], Mapping[str, str]]:
     own, tolerance = _own(document)
     check(document, _FIELDS, _DEFAULTS, tolerance)
     model = model_of(call.model)
-    files = Files(tolerance, call.fetched)
+    files = Files(tolerance, call.fetched or {})
     system, turns = conversation(document.get("messages"), model, files)
     body: dict[str, Any] = {"messages": turns}
     body.update(_inference(document, tolerance))

@@ -82,7 +82,7 @@ def translated(call: Call, *, buckets: bool = True) -> tuple[Document, dict[str,
     """
     own = _own(call.document)
     tolerance = Tolerance(ESCAPES[0], own.pop("lenient", False) is True)
-    media = Media(call.model, call.fetched, buckets)
+    media = Media(call.model, call.fetched or {}, buckets)
     talk = Conversation(call.model, tolerance, media)
     talk.read(call.document.get("messages"))
     body: Document = {"contents": talk.contents}

@@ -17,7 +17,7 @@ from .messages import Origin
 MAX_HEAD_BYTES = 128 * 1024
 """Bytes that may come without any of a body: of a head, interim ones before it, or trailers."""
 HIGH_WATER = 256 * 1024
-"""Bytes of an answer that may wait for their reader before the provider is held back."""
+"""Bytes of an answer, as they came, that may wait for their reader before the provider is held back."""
 
 
 class Owner(Protocol):
@@ -40,14 +40,14 @@ class Connection(asyncio.Protocol):
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self._arriving: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
         self.on_header = self._arriving.__setitem__  # no function of ours: providers send dozens
+        self.on_body = self.parts.append
         self._parser = httptools.HttpResponseParser(self)
-        self._transport = self._below = cast(asyncio.Transport, None)
+        self.transport = self._below = cast(asyncio.Transport, None)
         self.waiter: asyncio.Future[bytes] | None = None
         self._unanswered = False
-        self.parts: list[bytes] = []
-        self._waiting_bytes = 0
-        self._head_bytes = 0
+        self._size = 0
         self._paused = False
         self.complete = True
         self._spoilt = False
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
     async def secure(self, tls: ssl.SSLContext) -> None:
         """Speak TLS from now on. What was opened at first stays below it: TLS does not tell what waits there."""
         secured = await self.loop.start_tls(self._below, self, tls, server_hostname=self.origin[1])
-        self._transport = cast(asyncio.Transport, secured)
+        self.transport = cast(asyncio.Transport, secured)
 
     # --- the reader's side
 
@@ -64,19 +64,19 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether the exchange has ended, and been read to its end, so that another can follow it."""
         ended = self.complete and not self.parts
-        return ended and not self._spoilt and self.lost is None and not self._transport.is_closing()
+        return ended and not self._spoilt and self.lost is None and not self.transport.is_closing()
 
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[bytes]":
         """Begin an exchange. Done when the head of its answer has come; `TransportError` if it will not."""
         self.status = 0
-        self._head_bytes = 0
+        self._size = 0
         self.complete = False
         self._unanswered = True
         if len(body) < HIGH_WATER:
-            self._transport.write(head + body)
+            self.transport.write(head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            self.transport.write(head)
+            self.transport.write(body)
         self.waiter = waiter = self.loop.create_future()
         if self.lost is not None:
             self.tell(waiter)
@@ -84,23 +84,24 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """What has come of the body since the last time."""
-        parts, self.parts = self.parts, []
-        self._waiting_bytes = 0
+        body = b"".join(self.parts)
+        self.parts.clear()
+        self._size = 0
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            self.transport.resume_reading()
+        return body
 
     def abort(self) -> None:
         """Close at once; an answer that has not ended does not end with it."""
         if self.lost is None:
             self.lost = httpx.ReadError("the connection was closed here before the answer ended")
-        self._transport.abort()
+        self.transport.abort()
 
     # --- the loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._below = cast(asyncio.Transport, transport)
+        self.transport = self._below = cast(asyncio.Transport, transport)
         self.owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,24 +119,32 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.complete:
             self._spoilt = True  # nobody has asked for it, so nobody knows whose answer comes next
-            self._transport.abort()
+            self.transport.abort()
             return
-        self._head_bytes += len(data)
+        self._size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(f"what answered does not speak HTTP/1.1: {error}")
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
+        if self._size > MAX_HEAD_BYTES:
+            self._restrain()
         if (waiter := self.waiter) is not None:
             self.tell(waiter)
+
+    def _restrain(self) -> None:
+        """Hold back a provider that is faster than its reader; give one up that sends no body."""
+        if not self.parts:
+            self._break(f"the answer has over {MAX_HEAD_BYTES} bytes of headers")
+        elif self._size > HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def _break(self, why: str) -> None:
         if self.complete:
             self._spoilt = True
         elif self.lost is None:
             self.lost = httpx.RemoteProtocolError(why)
-        self._transport.abort()
+        self.transport.abort()
 
     def tell(self, waiter: "asyncio.Future[bytes]") -> None:
         """Give what has come to who waits, if it is what is waited for: the head, then bytes of the body."""
@@ -160,7 +169,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._arriving.clear()
-        self._spoilt = self._spoilt or self.complete  # a second answer to one request
+        if self.complete:
+            raise RuntimeError("a second answer to one request")  # which the parser turns into an error of its own
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -168,20 +178,10 @@ class Connection(asyncio.Protocol):
             self.status = status
             self.fields = {name.lower(): value for name, value in self._arriving.items()}
 
-    def on_body(self, data: bytes) -> None:
-        if self.complete:
-            return
-        self.parts.append(data)
-        self._head_bytes = 0
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
             self.complete = True
-            unsent = self._transport.get_write_buffer_size() or self._below.get_write_buffer_size()
+            unsent = self.transport.get_write_buffer_size() or self._below.get_write_buffer_size()
             self._spoilt = bool(self._spoilt or unsent or not self._parser.should_keep_alive())
 
 

@@ -12,14 +12,16 @@ Origin: TypeAlias = tuple[str, str, int]
 
 
 def head_of(method: str, url: httpx.URL, headers: httpx.Headers) -> bytes:
-    """Request line and headers. Raises `LocalProtocolError` if a value holds a line end: it would make another."""
+    """Request line and headers, without the empty line that ends them.
+
+    Raises `LocalProtocolError` if a value holds a line end: it would make another.
+    """
     fields = headers.raw
     parts = [method.encode(), b" ", url.raw_path, b" HTTP/1.1\r\n"]
     for name, value in fields:
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
     head = b"".join(parts)
-    if head.count(b"\n") != len(fields) + 2 or head.count(b"\r") != len(fields) + 2:
+    if head.count(b"\n") != len(fields) + 1 or head.count(b"\r") != len(fields) + 1:
         raise httpx.LocalProtocolError("a header of the request holds a line end")
     return head
 
@@ -55,7 +57,7 @@ class Prepared(httpx.Request):
         self.url = target.url
         self.extensions = target.extensions
         self.body = self._content = body
-        self.head = b"%scontent-length: %d\r\n\r\n" % (target.head[:-2], len(body)) if body else target.head
+        self.head = b"%scontent-length: %d\r\n\r\n" % (target.head, len(body)) if body else target.head + b"\r\n"
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there, and written by nobody

@@ -45,7 +45,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
             origin, head, body = request.target.origin, request.head, request.body
         else:
             origin, body = origin_of(request.url), await request.aread()
-            head = head_of(request.method, request.url, request.headers)
+            head = head_of(request.method, request.url, request.headers) + b"\r\n"
         connection = self._waiting(origin) or await self._connect(origin, request.extensions)
         try:
             await connection.ask(head, body)
@@ -90,7 +90,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         idle = self._idle.get(origin)
         while idle:
             connection, since = idle.popitem()
-            if connection.reusable and connection.loop.time() - since < self._keepalive:
+            if connection.loop.time() - since < self._keepalive and not connection.transport.is_closing():
                 return connection
             connection.abort()
         return None

@@ -10,8 +10,14 @@ from tests.middleware.driving import CountingLoop
 
 
 async def waited(watch: Watch, seconds: float) -> None:
-    with watch:
+    try:
+        watch.begin()
         await asyncio.sleep(seconds)
+        watch.task = None
+    except BaseException:
+        if (late := watch.end()) is not None:
+            raise late from None
+        raise
 
 
 async def test_a_wait_over_the_limit_is_a_timeout() -> None:

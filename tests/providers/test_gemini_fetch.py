@@ -322,7 +322,7 @@ async def test_the_client_fetches_what_the_wire_needs() -> None:
         upstream = await client.open(gemini, call)
         await upstream.aclose()
         assert b'{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}' in sent[0]
-        assert call == replace(call, fetched={})
+        assert call == replace(call, fetched=None)
         with pytest.raises(ProviderError) as caught:
             await Client(httpx.MockTransport(answering)).open(gemini, call)
         assert caught.value.param == "messages[0].content[0].image_url"
