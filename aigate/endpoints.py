@@ -4,11 +4,12 @@ BlackSheep routes and writes responses; it renders no error, because that is the
 handler raises passes through.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from blacksheep import Request, Response
+from blacksheep import Request, Response, StreamedContent
 from blacksheep.scribe import send_asgi_response
 from blacksheep.server.application import Application
 from blacksheep.server.routing import Router
@@ -33,6 +34,8 @@ class Endpoints(Application):
 
     BlackSheep's own `__call__` and `handle` are two coroutines more, resumed for each chunk, and turn what a handler
     raises into an answer. Its router remembers whatever it was asked for, and callers can invent paths and methods.
+
+    A stream is sent by a task of its own: each of its chunks would otherwise resume every layer that waits for it.
     """
 
     async def start(self) -> None:
@@ -53,7 +56,9 @@ class Endpoints(Application):
         handler = self._plain.get((method, path)) or self._look_up(method, path)
         request = Request.incoming(method, path, scope["query_string"], list(scope["headers"]))
         request.scope = scope  # type: ignore[assignment]  # it is the server's, which is a dict
-        await send_asgi_response(await handler(request), send)
+        response = await handler(request)
+        sending = send_asgi_response(response, send)
+        await (asyncio.create_task(sending) if isinstance(response.content, StreamedContent) else sending)
 
     def _look_up(self, method: str, path: bytes) -> Any:
         """The handler of a path that is not spelled as its route, or has a name in it. Raises the `Fault` of none."""
