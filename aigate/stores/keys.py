@@ -72,7 +72,7 @@ class KeyRing:
         self._database = database
         self._cache_seconds = cache_seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups = Batch(self._find, lanes=1)
+        self._lookups = Batch(self._find)
 
     async def caller(self, token: str) -> Caller | None:
         parts = token.split("_", 2)
