@@ -57,12 +57,11 @@ REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where pub
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A key as found; `until` and `expires` in seconds of the monotonic clock."""
+    """A key as found; it is remembered `until`, in seconds of the monotonic clock, but not beyond its own end."""
 
     caller: Caller
     secret_hash: bytes
     until: float
-    expires: float
 
 
 class KeyRing:
@@ -83,9 +82,7 @@ class KeyRing:
         known = self._known.get(public_id)
         if known is None or known.until <= now:
             known = await self._look_up(public_id) if public_id.isalnum() else None
-        if known is None or known.expires <= now:
-            return None
-        return known.caller if hmac.compare_digest(_hash(secret), known.secret_hash) else None
+        return known.caller if known and hmac.compare_digest(_hash(secret), known.secret_hash) else None
 
     async def _look_up(self, public_id: str) -> _Known | None:
         known = await self._lookups.submit(public_id)
@@ -115,8 +112,8 @@ class KeyRing:
             requests_per_minute=row["requests_per_minute"],
             join_duplicates=row["join_duplicates"],
         )
-        expires = float("inf") if left is None else asked + left
-        return _Known(caller, row["secret_hash"], asked + self._cache_seconds, expires)
+        kept = self._cache_seconds if left is None else min(self._cache_seconds, left)
+        return _Known(caller, row["secret_hash"], asked + kept)
 
 
 async def create_organisation(database: Database, name: str) -> int:
