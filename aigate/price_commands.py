@@ -133,7 +133,7 @@ def _explain(arguments: argparse.Namespace, settings: Settings) -> None:
 
     async def work(database: Database) -> tuple[list["PriceRule"], dict[int, str]]:
         organisation = await _organisation(database, arguments.org_name) or 0
-        at = await database_time(database)
+        at = (await database_time(database)).timestamp()
         rules = await list_rules(database, organisation, provider)
         matching: list[PriceRule] = []
         while rule := PriceBook(rules).find(organisation, provider, model, at):

@@ -7,6 +7,7 @@ million tokens, so that every published price is exact; a cost is rounded once, 
 Pure: no clock, no store. `aigate.stores.prices` loads the rules.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -69,7 +70,9 @@ class Rates:
 
 
 def _within(tokens: int, container: int) -> int:
-    return min(max(tokens, 0), container)
+    if tokens <= 0:
+        return 0
+    return tokens if tokens < container else container
 
 
 def _beyond(tokens: int, price: int | None, container: int) -> int:
@@ -150,10 +153,11 @@ class PriceBook:
             else:
                 self._globs.setdefault(owner, []).append((_WILD.split(rule.model_pattern, 1)[0], rule))
         self._priced = frozenset((provider, model) for _, provider, model in self._exact)
-        self._found: dict[tuple[int, str, str], tuple[PriceRule, ...]] = {}
+        self._found: dict[tuple[int, str, str], tuple[tuple[float, float, PriceRule], ...]] = {}
+        """Rules with their beginning and end, as `at` in `find`: a moment of `datetime` costs more than the rest."""
 
-    def find(self, organisation_id: int, provider: str, model: str, at: datetime) -> PriceRule | None:
-        """The rule for a call at the moment `at`, if there is one.
+    def find(self, organisation_id: int, provider: str, model: str, at: float) -> PriceRule | None:
+        """The rule for a call at the moment `at`, in seconds since 1970, if there is one.
 
         An organisation's own rules go before the common ones, names before globs, globs with more literal characters
         before those with fewer, newer rules before older ones.
@@ -163,9 +167,9 @@ class PriceBook:
         if rules is None:
             if len(self._found) >= REMEMBERED:
                 self._found.clear()
-            rules = self._found[key] = tuple(self._matching(*key))
-        for rule in rules:
-            if rule.valid_from <= at and (rule.valid_until is None or at < rule.valid_until):
+            rules = self._found[key] = tuple((*_times(rule), rule) for rule in self._matching(*key))
+        for since, until, rule in rules:
+            if since <= at < until:
                 return rule
         return None
 
@@ -179,6 +183,11 @@ class PriceBook:
             for prefix, rule in self._globs.get((owner, provider), ()):
                 if model.startswith(prefix) and fnmatchcase(model, rule.model_pattern):
                     yield rule
+
+
+def _times(rule: PriceRule) -> tuple[float, float]:
+    until = math.inf if rule.valid_until is None else rule.valid_until.timestamp()
+    return rule.valid_from.timestamp(), until
 
 
 def _precedence(rule: PriceRule) -> tuple[int, int, float, int]:

@@ -2,7 +2,7 @@
 
 A statement costs the gateway about the same whether it carries one row or sixty (measured: 39 us CPU a row alone,
 4 us at 64), so the batch, not the row, is the unit of work. What is submitted during one turn of the event loop, or
-while all lanes are busy, goes together; each waiter resumes at its own commit.
+while a batch is being written, goes together; each waiter resumes at its own commit.
 
 After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 """
@@ -10,7 +10,6 @@ After TigerBeetle: https://docs.tigerbeetle.com/concepts/performance/
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
-from itertools import chain
 from typing import Generic, TypeVar
 
 from middleware.faults import StoreUnavailable
@@ -36,29 +35,22 @@ class Written(asyncio.Future[Result]):
 
 
 class Batch(Generic[Item, Result]):
-    """Hands items to `write` together, at most `size` at a time and `lanes` of such batches at once.
+    """Hands items to `write` together, at most `size` at a time, one such batch after another.
 
     `write` returns one result an item, in order. When the store is away every waiter of the batch is told; after any
     other failure each item is written alone, so that a bad one fails nobody else.
     """
 
-    def __init__(
-        self,
-        write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
-        *,
-        size: int = 256,
-        lanes: int = 2,
-    ) -> None:
+    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, size: int = 256) -> None:
         self._write = write
         self._size = size
-        self._lanes = lanes
-        """How many may still be opened."""
         self._items: list[Item] = []
+        """What is to be written next."""
         self._futures: list[Written[Result]] = []
-        self._writing: list[list[Written[Result]]] = []
-        """What each lane writes now."""
-        self._idle: list[asyncio.Future[None]] = []
-        """The lanes that wait for more."""
+        """Of what is being written now, and of `_items`."""
+        self._lane: asyncio.Task[None] | None = None
+        self._more: asyncio.Future[None] | None = None
+        """What the lane waits for when there is nothing to be written."""
         self._ending = False
 
     def submit(self, item: Item) -> Written[Result]:
@@ -66,62 +58,52 @@ class Batch(Generic[Item, Result]):
         future: Written[Result] = Written()
         self._items.append(item)
         self._futures.append(future)
-        if self._idle:
-            more = self._idle.pop()
-            if not more.done():  # else its lane is cancelled, and opens another
-                more.set_result(None)
-        elif self._lanes:
+        if self._lane is None:
             self._open()
+        elif self._more is not None and not self._more.done():
+            self._more.set_result(None)
         return future
 
     async def flush(self) -> None:
         """Return once nothing is waiting or being written."""
-        while waiting := [*chain(*self._writing), *self._futures]:
-            await asyncio.wait(waiting)
+        while self._futures:
+            await asyncio.wait(self._futures)
 
     def _open(self) -> None:
-        self._lanes -= 1
-        lane = asyncio.get_running_loop().create_task(self._lane(), context=Context())
-        _open_lanes.add(lane)
-        lane.add_done_callback(_open_lanes.discard)
+        self._lane = asyncio.get_running_loop().create_task(self._write_all(), context=Context())
+        self._lane.add_done_callback(self._close)
+        _open_lanes.add(self._lane)
 
-    async def _lane(self) -> None:
+    def _close(self, lane: "asyncio.Task[None]") -> None:
+        """The loop ends, and would wait for ever for who waits for a store that does not answer."""
+        _open_lanes.discard(lane)
+        self._lane, self._ending = None, True
+        if len(self._futures) > len(self._items):
+            _tell(self._futures, StoreUnavailable("The gateway stops.", unsure=True))
+            self._items.clear()
+            self._futures.clear()
+        elif self._items:
+            self._open()
+
+    async def _write_all(self) -> None:
         """Write what there is, and wait for more, until the loop ends; it costs less than a task for each write."""
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                while self._items:
-                    await self._write_next()
-                if self._ending:
-                    return
-                more = loop.create_future()
-                self._idle.append(more)
-                await more
-        except asyncio.CancelledError:  # the loop would wait for ever for who waits here
-            self._ending = True
-            self._idle.clear()
-            if self._writing:
-                _tell([*chain(*self._writing), *self._futures], StoreUnavailable("The gateway stops.", unsure=True))
-                for kept in (self._writing, self._items, self._futures):
-                    kept.clear()
-            raise
-        finally:
-            self._lanes += 1
-            if self._items:
-                self._open()
-
-    async def _write_next(self) -> None:
-        items, futures = self._items[: self._size], self._futures[: self._size]
-        del self._items[: self._size], self._futures[: self._size]
-        self._writing.append(futures)
-        try:
-            answered = list(zip(futures, await self._write(items), strict=True))
-        except Exception as error:
-            await self._write_each(items, futures, error)
-        else:
-            for future, result in answered:
-                future.set_result(result)
-        self._writing.remove(futures)
+        while True:
+            while items := self._items[: self._size]:
+                del self._items[: self._size]
+                futures = self._futures[: len(items)]
+                try:
+                    answered = list(zip(futures, await self._write(items), strict=True))
+                except Exception as error:
+                    await self._write_each(items, futures, error)
+                else:
+                    for future, result in answered:
+                        future.set_result(result)
+                del self._futures[: len(items)]
+            if self._ending:
+                return
+            self._more = loop.create_future()
+            await self._more
 
     async def _write_each(self, items: Sequence[Item], futures: Sequence[Written[Result]], error: Exception) -> None:
         """One of these cannot be written. A store that goes away meanwhile is not asked for all the others."""

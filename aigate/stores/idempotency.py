@@ -84,7 +84,7 @@ class PostgresIdempotency:
         self._overdue = overdue
         self._retention = retention
         self._line = database.line()
-        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim, lanes=1)
+        self._claims: Batch[Claim, Answer | Running | Taken | Held] = Batch(self._claim)
 
     async def claim(self, claim: Claim) -> Answer | Running | Taken | Held:
         future = self._claims.submit(claim)

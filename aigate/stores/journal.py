@@ -1,7 +1,7 @@
 """The journal: openings and closings of calls, whatever waits for PostgreSQL, in one statement and so in one commit.
 
-The batch is the unit of work (`batch`): there is one lane, so that what comes while a commit is under way goes with
-the next one, openings and closings alike. A closing and the answer of its idempotency key are durable together or
+The batch is the unit of work (`batch`): what comes while a commit is under way goes with the next one, openings and
+closings alike. A closing and the answer of its idempotency key are durable together or
 not at all; who does not hold the key any more is `superseded` and not billed. Closing a call again changes nothing. A
 call that the sweep was first to close gets an adjustment: a closed row is never rewritten.
 
@@ -170,7 +170,7 @@ class Journal:
         self._database = database
         self._replica = replica
         self._line = database.line()
-        batch: Batch[Opening | Closing, None] = Batch(self._write, lanes=1)
+        batch: Batch[Opening | Closing, None] = Batch(self._write)
         self.submit: Callable[[Opening | Closing], asyncio.Future[None]] = batch.submit
         """Fails with `StoreUnavailable`, and then may or may not be written (`may_be_written`)."""
         self.flush: Callable[[], Awaitable[None]] = batch.flush

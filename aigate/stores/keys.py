@@ -57,17 +57,15 @@ REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where pub
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A key as found; `until` and `expires` in seconds of the monotonic clock."""
+    """A key as found; it is remembered `until`, in seconds of the monotonic clock, but not beyond its own end."""
 
     caller: Caller
     secret_hash: bytes
     until: float
-    expires: float
 
-    def caller_of(self, secret: str, now: float) -> Caller | None:
-        """Who calls with this secret, if it is the key's and the key has not expired."""
-        is_it = self.expires > now and hmac.compare_digest(_hash(secret), self.secret_hash)
-        return self.caller if is_it else None
+    def caller_with(self, secret: str) -> Caller | None:
+        """Who calls, if this is the key's secret."""
+        return self.caller if hmac.compare_digest(_hash(secret), self.secret_hash) else None
 
 
 class KeyRing:
@@ -77,20 +75,19 @@ class KeyRing:
         self._database = database
         self._cache_seconds = cache_seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups = Batch(self._find, lanes=1)
+        self._lookups = Batch(self._find)
 
     def known(self, token: str) -> Caller | None:
         public_id, secret = _parts(token)
-        known, now = self._known.get(public_id), time.monotonic()
-        return None if known is None or known.until <= now else known.caller_of(secret, now)
+        known = self._known.get(public_id)
+        return None if known is None or known.until <= time.monotonic() else known.caller_with(secret)
 
     async def caller(self, token: str) -> Caller | None:
         public_id, secret = _parts(token)
-        now = time.monotonic()
         known = self._known.get(public_id)
-        if known is None or known.until <= now:
+        if known is None or known.until <= time.monotonic():
             known = await self._look_up(public_id) if public_id.isalnum() else None
-        return None if known is None else known.caller_of(secret, now)
+        return None if known is None else known.caller_with(secret)
 
     async def _look_up(self, public_id: str) -> _Known | None:
         known = await self._lookups.submit(public_id)
@@ -120,8 +117,8 @@ class KeyRing:
             requests_per_minute=row["requests_per_minute"],
             join_duplicates=row["join_duplicates"],
         )
-        expires = float("inf") if left is None else asked + left
-        return _Known(caller, row["secret_hash"], asked + self._cache_seconds, expires)
+        kept = self._cache_seconds if left is None else min(self._cache_seconds, left)
+        return _Known(caller, row["secret_hash"], asked + kept)
 
 
 async def create_organisation(database: Database, name: str) -> int:

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -119,8 +118,7 @@ class Prices:
         """The rule in force now for a call of this organisation. Raises `StoreUnavailable` before the first load."""
         if self._book is None:
             raise StoreUnavailable("The gateway has not read its prices yet; nothing was called.")
-        now = datetime.fromtimestamp(self._ahead + time.monotonic(), UTC)
-        return self._book.find(organisation_id, provider, model, now)
+        return self._book.find(organisation_id, provider, model, self._ahead + time.monotonic())
 
     def priced(self, provider: str, model: str) -> bool:
         """Whether there is a rule for exactly this model; false before the first load."""

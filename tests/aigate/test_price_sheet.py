@@ -71,7 +71,7 @@ def test_every_name_costs_what_genai_prices_says(
     checked, differing = 0, []
     for model_name in known_names(theirs, market):
         model = theirs.find_model(model_name, all_providers=market)
-        rule = book.find(1, name, model_name, NOON)
+        rule = book.find(1, name, model_name, NOON.timestamp())
         if model is not None and rule is not None:
             checked += 1
             if not agrees(rule, model):
@@ -98,7 +98,7 @@ def test_no_pattern_appears_twice(sheet: list[PriceRule]) -> None:
 )
 def test_what_cannot_be_priced_by_the_token_is_left_out(sheet: list[PriceRule], provider: str, model: str) -> None:
     """Hours, pages, characters and unknown names have no rule, not a wrong one."""
-    assert PriceBook(sheet).find(1, provider, model, NOON) is None
+    assert PriceBook(sheet).find(1, provider, model, NOON.timestamp()) is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_cannot_be_priced_by_the_token_is_left_out(sheet: list[PriceRule], 
 )
 def test_local_models_are_free(sheet: list[PriceRule], provider: str, model: str) -> None:
     """They have a price, and it is zero."""
-    rule = PriceBook(sheet).find(1, provider, model, NOON)
+    rule = PriceBook(sheet).find(1, provider, model, NOON.timestamp())
     assert rule is not None
     assert rule.cost(Usage(input_tokens=10**6, output_tokens=10**6)) == 0
 
@@ -115,7 +115,7 @@ def test_local_models_are_free(sheet: list[PriceRule], provider: str, model: str
 def test_qwen_is_tiered_by_the_input(sheet: list[PriceRule]) -> None:
     """qwen3-max costs 1.2 USD per million input tokens up to 32k, 2.4 up to 128k, 3 beyond."""
     book = PriceBook(sheet)
-    rule = book.find(1, "qwen", "qwen3-max", NOON)
+    rule = book.find(1, "qwen", "qwen3-max", NOON.timestamp())
     assert rule is not None
     costs = [rule.cost(Usage(input_tokens=count)) for count in (32_000, 100_000, 200_000)]
     assert costs == [38_400_000, 240_000_000, 600_000_000]
@@ -131,7 +131,7 @@ def test_a_price_by_the_hour_of_the_day_is_the_dearest() -> None:
 
 def test_image_tokens_cost_the_dearer_side(sheet: list[PriceRule]) -> None:
     """A model that draws is never billed as if it had written, and the rule says so."""
-    rule = PriceBook(sheet).find(1, "gemini", "gemini-2.5-flash-image", NOON)
+    rule = PriceBook(sheet).find(1, "gemini", "gemini-2.5-flash-image", NOON.timestamp())
     assert rule is not None
     assert rule.cost(Usage(output_tokens=1_000_000, image_tokens=1_000_000)) == 30_000_000_000
     assert "dearer" in rule.source

@@ -150,14 +150,14 @@ def rule_for(pattern: str, *, org: int | None = None, id: int = 0, **more: objec
 def test_the_most_specific_pattern_wins(patterns: list[str], best: str | None) -> None:
     """A name before a glob, more literal characters before fewer, in whatever order they were loaded."""
     for order in (patterns, patterns[::-1]):
-        found = PriceBook(map(rule_for, order)).find(1, "p", "gpt-4o", NOW)
+        found = PriceBook(map(rule_for, order)).find(1, "p", "gpt-4o", NOW.timestamp())
         assert (found and found.model_pattern) == best
 
 
 def test_an_own_rule_goes_before_the_common_one() -> None:
     """Even a glob of one's own before everybody's exact name; others see only the common one."""
     book = PriceBook([rule_for("m", id=1), rule_for("*", org=7, id=2)])
-    assert [found.id for org in (7, 8) if (found := book.find(org, "p", "m", NOW))] == [2, 1]
+    assert [found.id for org in (7, 8) if (found := book.find(org, "p", "m", NOW.timestamp()))] == [2, 1]
 
 
 def test_only_a_valid_rule_is_found() -> None:
@@ -165,14 +165,15 @@ def test_only_a_valid_rule_is_found() -> None:
     closed = rule_for("m", id=1, valid_from=NOW - timedelta(days=1), valid_until=NOW)
     book = PriceBook([closed, rule_for("m", id=2, valid_from=NOW)])
     moments = [NOW - timedelta(days=2), NOW - timedelta(microseconds=1), NOW, NOW - timedelta(microseconds=1)]
-    assert [found and found.id for at in moments for found in [book.find(1, "p", "m", at)]] == [None, 1, 2, 1]
+    found = [book.find(1, "p", "m", at.timestamp()) for at in moments]
+    assert [rule and rule.id for rule in found] == [None, 1, 2, 1]
 
 
 def test_invented_names_do_not_fill_the_memory() -> None:
     """What the book remembers has a bound."""
     book = PriceBook([rule_for("*")])
     for number in range(REMEMBERED + 10):
-        assert book.find(1, "p", f"m{number}", NOW)
+        assert book.find(1, "p", f"m{number}", NOW.timestamp())
     assert len(book._found) <= REMEMBERED
 
 

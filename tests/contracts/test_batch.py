@@ -63,23 +63,22 @@ async def test_an_idle_batch_delays_nothing(writes: Writes) -> None:
 
 async def test_a_batch_has_a_size(writes: Writes) -> None:
     """More than `size` items are several writes, in order."""
-    batch = Batch(writes, size=2, lanes=1)
+    batch = Batch(writes, size=2)
     await asyncio.gather(*map(batch.submit, range(5)))
     assert writes.batches == [[0, 1], [2, 3], [4]]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-async def test_lanes_bound_what_runs_at_once(writes: Writes, lanes: int) -> None:
-    """No more writes than lanes run at the same time."""
-    batch = Batch(writes, size=1, lanes=lanes)
+async def test_one_write_runs_at_once(writes: Writes) -> None:
+    """The next one begins when it has ended."""
+    batch = Batch(writes, size=1)
     await asyncio.gather(*map(batch.submit, range(10)))
-    assert writes.most_running == lanes
+    assert writes.most_running == 1
 
 
-async def test_what_comes_while_lanes_are_busy_goes_together(writes: Writes) -> None:
-    """It waits for the next free lane, and is then one write."""
+async def test_what_comes_during_a_write_goes_together(writes: Writes) -> None:
+    """It waits for the end of the write, and is then one."""
     writes.free.clear()
-    batch = Batch(writes, lanes=1)
+    batch = Batch(writes)
     first = batch.submit(0)
     await asyncio.sleep(0.01)
     later = [batch.submit(number) for number in (1, 2, 3)]
@@ -88,10 +87,9 @@ async def test_what_comes_while_lanes_are_busy_goes_together(writes: Writes) -> 
     assert writes.batches == [[0], [1, 2, 3]]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-async def test_a_waiter_may_submit_again_at_once(writes: Writes, lanes: int) -> None:
+async def test_a_waiter_may_submit_again_at_once(writes: Writes) -> None:
     """What is submitted in the very turn in which a write ends is not forgotten."""
-    batch = Batch(writes, lanes=lanes)
+    batch = Batch(writes)
 
     async def several() -> None:
         for number in range(20):
@@ -141,7 +139,7 @@ async def test_a_store_that_goes_away_is_not_asked_for_each() -> None:
 
 async def test_after_a_failure_it_goes_on(writes: Writes) -> None:
     """The next write is not the failed one's business."""
-    batch = Batch(writes, lanes=1)
+    batch = Batch(writes)
     with pytest.raises(ValueError, match="bad"):
         await batch.submit(-1)
     assert await batch.submit(1) == "wrote 1"
@@ -206,13 +204,32 @@ def test_a_loop_that_ends_waits_for_no_store() -> None:
             results.append(future.exception())
 
     async def main() -> None:
-        batch = Batch(write, size=1, lanes=1)
+        batch = Batch(write, size=1)
         waiting.extend(asyncio.create_task(wait(batch.submit(number))) for number in range(2))
         await asyncio.sleep(0.01)
 
     waiting: list[asyncio.Task[None]] = []
     asyncio.run(main())  # cancels what is left, and waits for it
     assert [type(result) for result in results] == [StoreUnavailable] * 2
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_loop_may_end_at_any_turn(writes: Writes, turns: int) -> None:
+    """Also before the write of what was submitted has begun: nobody waits for ever."""
+    futures: list[asyncio.Future[str]] = []
+
+    async def wait(batch: Batch[int, str]) -> None:
+        futures.append(batch.submit(1))
+        await futures[0]
+
+    async def main() -> None:
+        waiting.append(asyncio.create_task(wait(Batch(writes))))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    waiting: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    assert [future.done() for future in futures] == [True]
 
 
 def test_a_loop_that_ends_leaves_nothing_behind(writes: Writes, caplog: pytest.LogCaptureFixture) -> None:
@@ -239,10 +256,9 @@ def test_a_loop_that_ends_leaves_nothing_behind(writes: Writes, caplog: pytest.L
     assert not caplog.records
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-async def test_a_lane_that_waits_is_used_again(writes: Writes, lanes: int) -> None:
-    """However often it was idle; what is concurrent then still goes together."""
-    batch = Batch(writes, lanes=lanes)
+async def test_it_may_be_idle_in_between(writes: Writes) -> None:
+    """However often; what is concurrent then still goes together."""
+    batch = Batch(writes)
     for number in range(3):
         await asyncio.gather(batch.submit(number), batch.submit(number))
         await asyncio.sleep(0)
@@ -251,7 +267,7 @@ async def test_a_lane_that_waits_is_used_again(writes: Writes, lanes: int) -> No
 
 async def test_flush_waits_for_everything(writes: Writes) -> None:
     """When it returns, nothing is waiting or being written."""
-    batch = Batch(writes, size=2, lanes=2)
+    batch = Batch(writes, size=2)
     futures = [batch.submit(number) for number in range(9)]
     await batch.flush()
     assert all(future.done() for future in futures)
