@@ -44,22 +44,27 @@ class Body:
     limit: int
     timeout: float
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        exchange = exchange_of(scope)
+            return self.app(scope, receive, send)
         self._refuse_by_headers(scope)
         first = _Begun(receive())
         message = first.result
         if message is None or message["type"] != REQUEST or message.get("more_body", False):
-            body = await self._within_time(_Begun(self._read(first, receive)))
-        elif len(body := message.get("body", b"")) > self.limit:
+            return self._later(_Begun(self._read(first, receive)), scope, receive, send)
+        return self._pass_on(message.get("body", b""), scope, receive, send)
+
+    def _pass_on(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if len(body) > self.limit:
             raise self._too_large()
+        exchange = exchange_of(scope)
         exchange.body = body
         if scope["method"] == "POST":
             exchange.document = parse_object(body)
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _later(self, reading: "_Begun[bytes]", scope: Scope, receive: Receive, send: Send) -> None:
+        await self._pass_on(await self._within_time(reading), scope, receive, send)
 
     def _refuse_by_headers(self, scope: Scope) -> None:
         for name, value in scope["headers"]:

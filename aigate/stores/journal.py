@@ -1,9 +1,9 @@
 """The journal: openings and closings of calls, whatever waits for PostgreSQL, in one statement and so in one commit.
 
 The batch is the unit of work (`batch`): what comes while a commit is under way goes with the next one, openings and
-closings alike. A closing and the answer of its idempotency key are durable together or
-not at all; who does not hold the key any more is `superseded` and not billed. Closing a call again changes nothing. A
-call that the sweep was first to close gets an adjustment: a closed row is never rewritten.
+closings alike. A closing and the answer of its idempotency key are durable together or not at all; who does not hold
+the key any more is `superseded` and not billed. Closing a call again changes nothing. A call that the sweep was first
+to close gets an adjustment: a closed row is never rewritten.
 
 Each call is found by its key (`lateral ... for update`) and written by an upsert that always conflicts. A join would
 be planned while the table is empty, and go on reading all of it: measured at 24 calls a batch, 13 ms against 1.
