@@ -232,7 +232,7 @@ def _allowances(limit: int, asked: int, taken: int, full_in: float) -> list[Allo
     allowed = [
         _allowance((True, remaining + later, full_in - later * interval, 0.0)) for later in range(taken - 1, -1, -1)
     ]
-    return allowed + [Allowance(False, remaining, full_in, full_in + interval - WINDOW)] * (asked - taken)
+    return allowed + [Allowance(False, remaining, full_in, full_in + interval - WINDOW) for _ in range(asked - taken)]
 
 
 def _remaining(limit: int, full_in: float) -> int:
