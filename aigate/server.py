@@ -127,6 +127,7 @@ class BoundedProtocol(asyncio.Protocol):
         del self._parser  # it holds this connection
 
     def data_received(self, data: bytes) -> None:
+        had_begun = self._head_is_open and self._unread > 0
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
@@ -136,6 +137,9 @@ class BoundedProtocol(asyncio.Protocol):
         except httptools.HttpParserError:
             _logger.warning("Invalid HTTP request received.")
             self._refuse(b"400 Bad Request", "Invalid HTTP request received.")
+        else:
+            if self._head_is_open and not had_begun and self._answered is None:
+                self._allow(self._header_timeout)
         if self._unread > LARGEST_HEAD:
             self._refuse_head()
 
@@ -172,8 +176,6 @@ class BoundedProtocol(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._head_is_open = True
-        if self._answered is None:
-            self._allow(self._header_timeout)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -241,7 +243,7 @@ class BoundedProtocol(asyncio.Protocol):
         version = parser.get_http_version()
         scope = self._scope.copy()
         scope["http_version"] = version
-        scope["method"] = parser.get_method().decode("ascii")
+        scope["method"] = parser.get_method().decode()
         scope["path"] = path
         scope["raw_path"] = raw_path
         scope["query_string"] = query
@@ -254,7 +256,7 @@ class BoundedProtocol(asyncio.Protocol):
     def _start(self, cycle: Cycle) -> None:
         self._deadline = NEVER
         self._answered = cycle
-        cycle.task = self._loop.create_task(cycle.run(self._app))
+        cycle.task = asyncio.Task(cycle.run(self._app), loop=self._loop, name="request")  # a number for a name costs
         self.server_state.tasks.add(cycle.task)
 
     def answered(self) -> None:
