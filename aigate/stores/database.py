@@ -39,6 +39,11 @@ UNAVAILABLE = (
 """What says that the database is away, full, starting, stopping, or not yet migrated: try again later."""
 
 
+BY_INDEX = "set enable_seqscan = off"
+"""Who says the same all the time asks for rows by their keys; a plan that was made for a small table is kept, and
+would go on reading all of one that has grown."""
+
+
 class _Pooled(asyncpg.Connection):
     """A connection that is not reset between two uses: nothing here leaves a lock, a cursor or a setting behind."""
 
@@ -157,6 +162,7 @@ class Line:
         async with asyncio.timeout(self._timeout):
             if self._connection is None:
                 self._connection = await asyncpg.connect(self._url)
+                await self._connection.execute(BY_INDEX)
             prepared = self._prepared[statement] = await self._connection.prepare(statement)
             return prepared
 

@@ -51,7 +51,9 @@ HOLDERS = f"""
 select k.organisation_id, k.key, k.fingerprint, k.state, k.request_id, k.replica_id, k.status, k.headers, k.body,
     extract(epoch from now() - k.claimed_at)::float8 as age,
     ({BEHIND}) is true as alive
-from idempotency_keys k join unnest($1::bigint[], $2::text[]) c (organisation_id, key) using (organisation_id, key)
+from unnest($1::bigint[], $2::text[]) c (organisation_id, key) cross join lateral (
+    select * from idempotency_keys k where k.organisation_id = c.organisation_id and k.key = c.key limit 1
+) k
 """  # noqa: S608
 DISOWN = """
 insert into idempotency_keys as k (organisation_id, key, fingerprint, request_id, replica_id, expires_at)

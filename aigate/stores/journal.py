@@ -5,8 +5,9 @@ closings alike. A closing and the answer of its idempotency key are durable toge
 the key any more is `superseded` and not billed. Closing a call again changes nothing. A call that the sweep was first
 to close gets an adjustment: a closed row is never rewritten.
 
-Each call is found by its key (`lateral ... for update`) and written by an upsert that always conflicts. A join would
-be planned while the table is empty, and go on reading all of it: measured at 24 calls a batch, 13 ms against 1.
+Each call, and each held key, is found by its own key (`lateral ... for update`) and written by an upsert that always
+conflicts. A join would be planned while the table is empty, and go on reading all of it: measured at 24 calls a
+batch, 13 ms against 1.
 """
 
 import asyncio
@@ -95,14 +96,20 @@ WRITE = _closing(
     from unnest($4::smallint[], $5::bytea[], $6::bytea[]) with ordinality a (status, headers, body, answer)
     join asked s using (answer)
 ), held as (
-    select k.organisation_id, k.key from idempotency_keys k join answers using (organisation_id, key, request_id)
-    where k.state = 'running' order by 1, 2 for update of k
+    select k.*, s.status as answered, s.headers as told, s.body as said
+    from (select * from answers order by organisation_id, key) s cross join lateral (
+        select organisation_id, key, fingerprint, request_id, replica_id, expires_at from idempotency_keys k
+        where k.organisation_id = s.organisation_id and k.key = s.key and k.request_id = s.request_id
+            and k.state = 'running' for update
+    ) k
 ), stored as (
-    update idempotency_keys k set state = 'finished', status = s.status, headers = s.headers, body = s.body,
-        finished_at = now()
-    from answers s join held using (organisation_id, key)
-    where k.organisation_id = s.organisation_id and k.key = s.key and k.request_id = s.request_id
-    returning k.request_id
+    insert into idempotency_keys (organisation_id, key, fingerprint, request_id, replica_id, expires_at, state, status,
+        headers, body, finished_at)
+    select organisation_id, key, fingerprint, request_id, replica_id, expires_at, 'finished', answered, told, said, now()
+    from held
+    on conflict (organisation_id, key) do update set state = excluded.state, status = excluded.status,
+        headers = excluded.headers, body = excluded.body, finished_at = excluded.finished_at
+    returning request_id
 ),""",  # noqa: S608
     superseded="s.answer is not null and s.request_id not in (select request_id from stored)",
 )
