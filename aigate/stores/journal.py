@@ -103,9 +103,10 @@ WRITE = _closing(
             and k.state = 'running' for update
     ) k
 ), stored as (
-    insert into idempotency_keys (organisation_id, key, fingerprint, request_id, replica_id, expires_at, state, status,
-        headers, body, finished_at)
-    select organisation_id, key, fingerprint, request_id, replica_id, expires_at, 'finished', answered, told, said, now()
+    insert into idempotency_keys (organisation_id, key, fingerprint, request_id, replica_id, expires_at, state,
+        status, headers, body, finished_at)
+    select organisation_id, key, fingerprint, request_id, replica_id, expires_at, 'finished',
+        answered, told, said, now()
     from held
     on conflict (organisation_id, key) do update set state = excluded.state, status = excluded.status,
         headers = excluded.headers, body = excluded.body, finished_at = excluded.finished_at
