@@ -8,6 +8,8 @@ USUAL = ("json", "latency", "stream", "first-byte")
 LONG = ("memory", "open-streams", "workers")
 GROWTH = ("in-flight", "text", "image", "stream-length", "keys", "ledger", "idempotency", "replicas")
 QUICK_LEVELS, LEVELS = (1, 32), (1, 16, 32, 64, 256)
+PLOTS = Path(__file__).parents[2] / ".plots"
+"""What the README shows."""
 MODES = """
 Peers (LiteLLM, Portkey) are measured beside in every run but --quick once they are installed; --peers measures them
 in any case, and installs what is missing: into the user's cache, never here.
@@ -35,7 +37,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=10_000_000, help="of ledger, at most; default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots (SVG) of --long and --growth there")
-    parser.add_argument("--write", action="store_true", help="put the result into its block of README.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the result into its block of README.md, and plots beside it"
+    )
     parser.add_argument("--wrk", action="store_true", help="ask wrk, where it is installed, for calls a second too")
     options = parser.parse_args(arguments)
     if options.write and (options.quick or options.only or options.in_flight):
@@ -44,6 +48,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _completed(options: argparse.Namespace) -> argparse.Namespace:
+    if options.write and options.plots is None:
+        options.plots = PLOTS
     if options.seconds is None:
         options.seconds = 0.2 if options.quick else 1.0
     if options.in_flight is None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.benchmark.options import GROWTH, LEVELS, LONG, USUAL, parsed
+from scripts.benchmark.options import GROWTH, LEVELS, LONG, PLOTS, USUAL, parsed
 
 
 def test_levels_of_a_whole_run() -> None:
@@ -29,3 +29,9 @@ def test_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         parsed(arguments)
     assert "usage" in capsys.readouterr().err
+
+
+def test_what_is_written_has_its_plots() -> None:
+    """A table in the README never stands beside the plot of another run."""
+    assert parsed(["--write"]).plots == PLOTS
+    assert parsed([]).plots is None
