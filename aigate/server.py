@@ -127,7 +127,7 @@ class BoundedProtocol(asyncio.Protocol):
         del self._parser  # it holds this connection
 
     def data_received(self, data: bytes) -> None:
-        had_begun = self._head_is_open and self._unread > 0
+        had_begun = self._head_is_open and self._deadline != NEVER  # its time runs already
         self._unread += len(data)
         try:
             self._parser.feed_data(data)

@@ -646,6 +646,16 @@ async def test_time_does_not_begin_again() -> None:
     assert await refused(client) == 408
 
 
+async def test_time_of_a_head_behind_another_request_does_not_begin_again() -> None:
+    """Whose first bytes came in one read with that."""
+    client = Client(HELLO, header_timeout=4 * SHORT)
+    await client.sends(GET + GET[:1])
+    await asyncio.sleep(3 * SHORT)
+    await client.sends(GET[1:2])
+    await asyncio.sleep(3 * SHORT)
+    assert await refused(client) == 408
+
+
 async def test_refused_body_is_late() -> None:
     """What is still to come of a body that nobody wants has little time, too; a whole one is the end of that."""
     late, whole = Client(HELLO, header_timeout=SHORT), Client(HELLO, header_timeout=SHORT)
