@@ -94,12 +94,13 @@ class Gateway:
         self._instruments = Instruments(self._tally, self.stores.prices.priced)
         self._chain = _chain(settings, self.stores, self._instruments)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return self._lifespan(scope, receive, send)
-        if scope["type"] == "http" and scope["path"] in PATHS:
-            return self._operations(scope, receive, send)
-        return self._chain(scope, receive, send)
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in PATHS:
+            await self._operations(scope, receive, send)
+        else:
+            await self._chain(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -27,7 +27,6 @@ def config(settings: Settings, app: ASGIApp | str = "aigate.app:create") -> uvic
         workers=settings.workers,
         loop="aigate.loop:new_loop",
         http="aigate.server:BoundedProtocol",
-        interface="asgi3",
         ws="none",
         lifespan="on",
         log_config=None,
