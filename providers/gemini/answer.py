@@ -58,7 +58,7 @@ class Reader:
 
     def told_usage(self) -> Document | None:
         """OpenAI's usage object, None where the provider has told none."""
-        if self.usage.source == "none":
+        if not (self.usage.input_tokens or self.usage.output_tokens):
             return None
         return counts.written(self._found, self.usage, self.call.pricing)
 
