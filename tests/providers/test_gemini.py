@@ -162,6 +162,18 @@ def test_a_blocked_prompt_is_a_filtered_answer() -> None:
     assert streamed(sse(document))[-1]["choices"][0]["finish_reason"] == "content_filter"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [{"promptFeedback": {"blockReason": "SAFETY"}}, {"candidates": [{"content": {}, "finishReason": "SAFETY"}]}],
+)
+def test_an_empty_answer_has_no_tokens(rest: dict[str, Any]) -> None:
+    """Nothing of it has to be estimated, and its cost is told."""
+    document = {**rest, "usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}}
+    assert WIRE.response(call(), orjson.dumps(document)).usage == Usage(input_tokens=3, source="provider")
+    assert read(document, pricing=priced)["usage"]["cost"] == 3000 / 1e9
+    assert streamed(sse(document), wants_usage=True, pricing=priced)[-1]["usage"]["cost"] == 3000 / 1e9
+
+
 def test_tool_calls() -> None:
     """With the provider's ids or stable ones of ours, and their signatures to be given back."""
     parts = (
