@@ -170,3 +170,13 @@ async def test_a_key_that_is_being_claimed_anew_is_not_deleted(database: Databas
     state = await store.claim(claim("k"))
     assert isinstance(state, Running)
     assert state.request_id == new.request_id
+
+
+async def test_a_full_pool_does_not_end_a_lease(database_url: str) -> None:
+    """Whoever fills it, with reports, say, would have this replica's calls swept and its keys taken over."""
+    database = Database(database_url, connections=1, timeout=0.5)
+    replica = Replica(database, name="one", lease=60)
+    async with database.connection() as connection:
+        await asyncio.gather(replica.ensure_lease(), replica.ensure_lease())
+        assert await connection.fetchval("select lease_until > now() from replicas where id = $1", replica.id)
+    await database.close()
