@@ -50,33 +50,36 @@ def find(document: Mapping[str, Any]) -> dict[str, Any] | None:
 def read(document: Mapping[str, Any], usage: Usage, *, completes: bool = True) -> None:
     """Overwrite `usage` with what a provider's usage object says; the counts of a stream are cumulative.
 
-    `completes`: the answer has tokens, too, as all but embeddings have.
+    Half a usage is overwritten, but overwrites none. `completes`: the answer has tokens, too, as all but embeddings
+    have.
     """
-    usage.source = "provider"
-    prompt, completion = _count(document.get("prompt_tokens")), _count(document.get("completion_tokens"))
-    usage.input_tokens = prompt or _count(document.get("input_tokens"))
-    usage.output_tokens = completion or _count(document.get("output_tokens"))
+    prompt = _count(document.get("prompt_tokens")) or _count(document.get("input_tokens"))
+    completion = _count(document.get("completion_tokens")) or _count(document.get("output_tokens"))
+    source = "provider"
+    half = not prompt or (completes and not completion)
+    if half:
+        prompt, completion = _with_rest(document, prompt, completion, completes)
+        if not prompt or (completes and not completion):
+            if usage.source == source:
+                return
+            source = "none"
+    usage.source, usage.input_tokens, usage.output_tokens = source, prompt, completion
     usage.cache_read_tokens = usage.cache_write_tokens = usage.reasoning_tokens = 0
     usage.audio_tokens = usage.image_tokens = 0
     usage.provider_cost = None
-    if len(document) == 3 and prompt and completion and "total_tokens" in document:
+    if len(document) == 3 and completion and not half and "total_tokens" in document:
         return  # it says no more
-    if not usage.input_tokens or (completes and not usage.output_tokens):
-        _read_half(document, usage, completes)
     _read_details(document, usage)
     if usage.reasoning_tokens and _is_beside(document, usage):
         usage.output_tokens += usage.reasoning_tokens
 
 
-def _read_half(document: Mapping[str, Any], usage: Usage, completes: bool) -> None:
-    """The half that the total tells, beside the one that is counted."""
-    rest = max(_count(document.get("total_tokens")) - usage.input_tokens - usage.output_tokens, 0)
-    if usage.input_tokens:
-        usage.output_tokens = rest
-    elif usage.output_tokens or not completes:
-        usage.input_tokens = rest
-    if not usage.input_tokens or (completes and not usage.output_tokens):
-        usage.source = "none"
+def _with_rest(document: Mapping[str, Any], prompt: int, completion: int, completes: bool) -> tuple[int, int]:
+    """The half that is counted, and the one that the total tells beside it."""
+    rest = max(_count(document.get("total_tokens")) - prompt - completion, 0)
+    if prompt:
+        return prompt, rest
+    return (rest, completion) if completion or not completes else (0, 0)
 
 
 def _read_details(document: Mapping[str, Any], usage: Usage) -> None:
@@ -105,11 +108,16 @@ def write_cost(document: dict[str, Any], usage: Usage, pricing: Pricing) -> None
 
 
 def _is_beside(document: Mapping[str, Any], usage: Usage) -> bool:
-    """Whether the reasoning is counted beside the completion tokens and not in them, as xAI does; its total tells.
+    """Whether the reasoning is counted beside the completion tokens and not in them, as xAI does.
+
+    Its total tells; without one, that there is more of it.
 
     Source: https://docs.x.ai/docs/guides/reasoning
     """
-    return _count(document.get("total_tokens")) == usage.input_tokens + usage.output_tokens + usage.reasoning_tokens
+    total = _count(document.get("total_tokens"))
+    if not total:
+        return usage.reasoning_tokens > usage.output_tokens
+    return total == usage.input_tokens + usage.output_tokens + usage.reasoning_tokens
 
 
 def _details(document: Mapping[str, Any], *names: str) -> Mapping[str, Any] | None:

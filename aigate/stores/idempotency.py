@@ -67,11 +67,14 @@ RELEASE = """
 delete from idempotency_keys where organisation_id = $1 and key = $2 and request_id = $3 and state = 'running'
 """
 REAP = f"""
-delete from idempotency_keys where (organisation_id, key) in (
+with expired as (
     select k.organisation_id, k.key from idempotency_keys k
     where k.expires_at <= now() and (k.state = 'finished' or ({BEHIND}) is not true)
-    limit 1000)
+    limit 1000 for update skip locked
+)
+delete from idempotency_keys k using expired e where k.organisation_id = e.organisation_id and k.key = e.key
 """  # noqa: S608
+"""What somebody else has locked is being claimed anew or written: it would be deleted as what it was before."""
 REAPED_ALL_IT_MAY = "DELETE 1000"
 REAP_EVERY = 60.0
 """Seconds between two looks for answers that have expired."""

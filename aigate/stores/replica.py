@@ -38,6 +38,8 @@ class Replica:
         self._lease = lease
         self._living: asyncio.Task[None] | None = None
         self._leased_until = 0.0
+        self._line = database.line()
+        self._renewing = asyncio.Lock()
 
     def start(self) -> None:
         self._living = asyncio.create_task(self._live())
@@ -67,10 +69,11 @@ class Replica:
             await asyncio.sleep(self._lease / 3)
 
     async def _renew(self) -> None:
-        asked = time.monotonic()
-        async with self._database.connection() as connection:
-            await connection.execute(RENEW, self.id, self._name, self._lease)
-        self._leased_until = asked + self._lease
+        """On a line of its own: a pool that is full of others' statements must not make it look dead."""
+        async with self._renewing:
+            asked = time.monotonic()
+            await self._line.fetch(RENEW, self.id, self._name, self._lease)
+            self._leased_until = asked + self._lease
 
     async def _sweep(self) -> None:
         async with self._database.connection() as connection:

@@ -26,7 +26,7 @@ MAX_CANDIDATES = 128
 class Reader:
     """Reads an answer's documents one after the other. `head` is what every chunk of it says."""
 
-    __slots__ = ("_found", "call", "candidates", "head", "usage")
+    __slots__ = ("_found", "_said", "call", "candidates", "head", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -34,6 +34,8 @@ class Reader:
         self.candidates: dict[int, Candidate] = {}
         self.head: Document = {"id": "", "created": 0, "model": call.model}
         self._found: Document = {}
+        self._said = False
+        """Whether there is anything in the answer; an empty one has no tokens, and nothing to be estimated."""
 
     @property
     def finished(self) -> bool:
@@ -49,16 +51,20 @@ class Reader:
         rows = [each for each in rows if isinstance(each, dict)] if isinstance(rows, list) else []
         for row in rows:
             index = row.get("index") if type(row.get("index")) is int else 0
-            yield index, self._candidate(index).take(row), logprobs_of(row.get("logprobsResult"))
+            delta = self._candidate(index).take(row)
+            self._said = self._said or bool(delta)
+            yield index, delta, logprobs_of(row.get("logprobsResult"))
         feedback = document.get("promptFeedback")
         if not rows and isinstance(feedback, dict) and (reason := feedback.get("blockReason")):
             self._candidate(0).end(f"BLOCKED_{reason}" if isinstance(reason, int) else str(reason))
             self._candidate(0).note({"promptFeedback": feedback})
             yield 0, {}, None
+        if self.usage.input_tokens and not self.usage.output_tokens:
+            self.usage.source = "provider" if self.finished and not self._said else "none"
 
     def told_usage(self) -> Document | None:
         """OpenAI's usage object, None where the provider has told none."""
-        if self.usage.source == "none":
+        if not (self.usage.input_tokens or self.usage.output_tokens):
             return None
         return counts.written(self._found, self.usage, self.call.pricing)
 

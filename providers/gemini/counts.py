@@ -2,7 +2,8 @@
 
 `promptTokenCount` contains the cached tokens; what Google's own tools read comes on top
 (`toolUsePromptTokenCount`), and so do thoughts on top of `candidatesTokenCount`, unless the total says otherwise.
-A stream tells its counts with every chunk, each time the whole so far, and leaves out what has not begun.
+A stream tells its counts with every chunk, each time the whole so far, and leaves out what has not begun: where an
+answer breaks off while only its prompt is counted, the rest has to be estimated.
 
 Source: https://ai.google.dev/api/generate-content#UsageMetadata
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.contract import Pricing, Usage
+from providers.usage import write_cost
 
 FIELDS = {
     "promptTokenCount",
@@ -35,18 +37,19 @@ def read(found: Mapping[str, Any], usage: Usage) -> None:
     answer, thoughts = _count(found, "candidatesTokenCount"), _count(found, "thoughtsTokenCount")
     if not (prompt or tools or answer or thoughts):
         return
-    within = thoughts <= answer and _count(found, "totalTokenCount") == prompt + tools + answer
+    total = _count(found, "totalTokenCount")
+    within = thoughts <= answer and total == prompt + tools + answer
     usage.input_tokens = prompt + tools
     usage.cache_read_tokens = _count(found, "cachedContentTokenCount")
-    usage.output_tokens = answer if within else answer + thoughts
+    usage.output_tokens = (answer if within else answer + thoughts) or max(total - usage.input_tokens, 0)
     usage.reasoning_tokens = thoughts
     usage.audio_tokens = _in(found, "AUDIO", "prompt") + _in(found, "AUDIO", "candidates")
     usage.image_tokens = _in(found, "IMAGE", "prompt") + _in(found, "IMAGE", "candidates")
-    usage.source = "provider"
+    usage.source = "provider" if usage.input_tokens and usage.output_tokens else "none"
 
 
 def written(found: Mapping[str, Any], usage: Usage, pricing: Pricing | None) -> dict[str, Any]:
-    """OpenAI's usage object; `cost` in USD where there is a price."""
+    """OpenAI's usage object; `cost` in USD where there is a price and nothing has to be estimated."""
     prompt = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": 0, **_details(found, "prompt")}
     completion = {"reasoning_tokens": usage.reasoning_tokens, **_details(found, "candidates")}
     document: dict[str, Any] = {
@@ -57,7 +60,7 @@ def written(found: Mapping[str, Any], usage: Usage, pricing: Pricing | None) -> 
         "completion_tokens_details": completion,
     }
     if pricing is not None:
-        document["cost"] = pricing(usage) / 1e9
+        write_cost(document, usage, pricing)
     return document
 
 

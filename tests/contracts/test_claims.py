@@ -12,6 +12,7 @@ import pytest
 
 from aigate.stores.database import Database, Line
 from aigate.stores.idempotency import CLAIM, HOLDERS, REAP, PostgresIdempotency
+from aigate.stores.journal import to_json
 from aigate.stores.keys import create_key, create_organisation
 from aigate.stores.overdue import Overdue
 from aigate.stores.replica import Replica
@@ -141,3 +142,41 @@ async def test_a_call_that_runs_holds_its_key_for_as_long_as_it_runs(database: D
     await connection.close()
     assert isinstance(await store.claim(claim("k")), Running)
     assert isinstance((await store.look(claim("k")))[1], Running)
+
+
+EXPIRED = """
+update idempotency_keys set state = 'finished', status = 200, headers = '[]', body = '', finished_at = now(),
+    expires_at = now()
+"""
+
+
+async def test_a_key_that_is_being_claimed_anew_is_not_deleted(database: Database, database_url: str) -> None:
+    """Its old answer has expired; the new holder would run on without it, and the retry beside it."""
+    assert await create_organisation(database, "first") == 1
+    replica = Replica(database, name="one", lease=60)
+    store = PostgresIdempotency(database, replica, Overdue(), retention=60)
+    old, new = claim("k"), claim("k")
+    assert await store.claim(old) is None
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(EXPIRED)
+    asked = {"organisation_id": 1, "key": "k", "fingerprint": f"\\x{bytes(32).hex()}", "request_id": new.request_id}
+    async with database.connection() as reaper:
+        async with connection.transaction():
+            assert len(await connection.fetch(CLAIM, to_json([{**asked, "keep": 60}]), replica.id, "[]")) == 1
+            reaping = asyncio.create_task(reaper.execute(REAP))
+            await asyncio.sleep(0.2)
+        assert await reaping == "DELETE 0"
+    await connection.close()
+    state = await store.claim(claim("k"))
+    assert isinstance(state, Running)
+    assert state.request_id == new.request_id
+
+
+async def test_a_full_pool_does_not_end_a_lease(database_url: str) -> None:
+    """Whoever fills it, with reports, say, would have this replica's calls swept and its keys taken over."""
+    database = Database(database_url, connections=1, timeout=0.5)
+    replica = Replica(database, name="one", lease=60)
+    async with database.connection() as connection:
+        await asyncio.gather(replica.ensure_lease(), replica.ensure_lease())
+        assert await connection.fetchval("select lease_until > now() from replicas where id = $1", replica.id)
+    await database.close()

@@ -113,6 +113,25 @@ def test_thoughts_that_the_total_counts_within_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("found", "counts", "source"),
+    [
+        ({"promptTokenCount": 10, "totalTokenCount": 15}, (10, 5), "provider"),
+        ({"promptTokenCount": 10, "thoughtsTokenCount": 5}, (10, 5), "provider"),
+        ({"promptTokenCount": 10, "totalTokenCount": 10}, (10, 0), "none"),
+        ({"promptTokenCount": 10}, (10, 0), "none"),
+        ({"candidatesTokenCount": 5}, (0, 5), "none"),
+    ],
+)
+def test_half_a_usage_is_none(found: dict[str, int], counts: tuple[int, int], source: str) -> None:
+    """The total may tell the other half; else it has to be estimated, and no cost is known yet."""
+    decoded = WIRE.response(call(pricing=priced), orjson.dumps(answer(candidate({"text": "a"}), usageMetadata=found)))
+    assert ((decoded.usage.input_tokens, decoded.usage.output_tokens), decoded.usage.source) == (counts, source)
+    told = orjson.loads(decoded.body)["usage"]
+    assert (told["prompt_tokens"], told["completion_tokens"]) == counts
+    assert ("cost" in told) == (source == "provider")
+
+
+@pytest.mark.parametrize(
     ("reason", "finish"),
     [
         ("STOP", "stop"),
@@ -141,6 +160,18 @@ def test_a_blocked_prompt_is_a_filtered_answer() -> None:
     (choice,) = read(document)["choices"]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("content_filter", None)
     assert streamed(sse(document))[-1]["choices"][0]["finish_reason"] == "content_filter"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [{"promptFeedback": {"blockReason": "SAFETY"}}, {"candidates": [{"content": {}, "finishReason": "SAFETY"}]}],
+)
+def test_an_empty_answer_has_no_tokens(rest: dict[str, Any]) -> None:
+    """Nothing of it has to be estimated, and its cost is told."""
+    document = {**rest, "usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}}
+    assert WIRE.response(call(), orjson.dumps(document)).usage == Usage(input_tokens=3, source="provider")
+    assert read(document, pricing=priced)["usage"]["cost"] == 3000 / 1e9
+    assert streamed(sse(document), wants_usage=True, pricing=priced)[-1]["usage"]["cost"] == 3000 / 1e9
 
 
 def test_tool_calls() -> None:

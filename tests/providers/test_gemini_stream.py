@@ -43,6 +43,16 @@ def test_usage_is_live() -> None:
     assert usage == Usage(input_tokens=10, output_tokens=12, reasoning_tokens=7, source="provider")
 
 
+def test_a_stream_that_breaks_off_while_only_its_prompt_is_counted() -> None:
+    """What was told of the answer has to be estimated: it is not free."""
+    decoder = WIRE.stream(call(stream=True))
+    counted = {"promptTokenCount": 10, "totalTokenCount": 10}
+    decoder.feed(sse(answer(candidate({"text": "a"}, finish=None), usageMetadata=counted)))
+    assert decoder.usage == Usage(input_tokens=10, source="none")
+    decoder.feed(sse(answer(candidate({"text": "b"}, finish=None))))
+    assert decoder.usage.source == "provider"
+
+
 def test_arguments_that_are_streamed() -> None:
     """Values at paths become one JSON text, told when it is whole."""
 

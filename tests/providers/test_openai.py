@@ -185,6 +185,29 @@ def test_each_providers_word_has_one_meaning(usage: dict[str, Any], expected: di
     assert read == Usage(input_tokens=10, output_tokens=5, source="provider", **expected)
 
 
+@pytest.mark.parametrize("told", [{}, {"completion_tokens": 0}, {"completion_tokens": 5}])
+def test_reasoning_is_never_more_than_the_output(told: dict[str, int]) -> None:
+    """What is more than the completion cannot be counted within it, and is not free."""
+    usage = {"prompt_tokens": 10, **told, "completion_tokens_details": {"reasoning_tokens": 50}}
+    read = WIRE.response(call(), answer(usage=usage)).usage
+    assert (read.output_tokens, read.reasoning_tokens) == (50 + told.get("completion_tokens", 0), 50)
+
+
+def test_a_total_that_tells_the_completion_hides_no_details() -> None:
+    """They are read beside it."""
+    usage = {"prompt_tokens": 10, "total_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 50}}
+    read = WIRE.response(call(), answer(usage=usage)).usage
+    assert (read.output_tokens, read.reasoning_tokens, read.source) == (50, 50, "provider")
+
+
+@pytest.mark.parametrize("later", [{"prompt_tokens": 0, "completion_tokens": 0}, {"completion_tokens": 60}])
+def test_half_a_usage_overwrites_none(later: dict[str, int]) -> None:
+    """A stream's later chunk that says less does not take back what was counted."""
+    whole = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+    read = decode(delta("a", usage=whole), delta(finish="stop", usage=later), DONE)[1]
+    assert (read.input_tokens, read.output_tokens, read.source) == (100, 50, "provider")
+
+
 def test_reasoning_that_was_counted_beside_the_completion_is_part_of_the_output() -> None:
     """xAI: the total tells that the reasoning is not in the completion."""
     usage = {
