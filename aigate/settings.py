@@ -28,6 +28,16 @@ def _number(value: str) -> float:
     return number
 
 
+def _up_to(most: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = _number(value)
+        if number > most:
+            raise ValueError(f"at most {most:g} is expected")
+        return number
+
+    return parse
+
+
 def _count(value: str) -> int:
     number = int(value)
     if number < 0:
@@ -90,7 +100,7 @@ class Settings:
     database_url: str = _setting("DATABASE_URL", _database_url, "", secret=True)
     redis_url: str = _setting("REDIS_URL", _redis_url, "", secret=True)
     database_connections: int = _setting("AIGATE_DATABASE_CONNECTIONS", _count, 10)
-    database_timeout: float = _setting("AIGATE_DATABASE_TIMEOUT", _number, 5.0)
+    database_timeout: float = _setting("AIGATE_DATABASE_TIMEOUT", _up_to(15.0), 5.0)
     redis_timeout: float = _setting("AIGATE_REDIS_TIMEOUT", _number, 0.25)
     ready_requires: tuple[str, ...] = _setting("AIGATE_READY_REQUIRES", _stores, ("postgres", "redis"))
 
