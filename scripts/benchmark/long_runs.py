@@ -1,12 +1,13 @@
 """What shows only in time or in a crowd: memory over a million calls, thousands of open streams, two workers."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from .gateway import Bench
 from .load import LONGEST, run
 from .measures import Measure, Readings, measured, take
-from .system import BenchmarkError, Resident, raise_file_limit, resident_bytes
+from .system import BenchmarkError, Resident, raise_file_limit, resident_bytes, uninterrupted
 from .targets import GATEWAY, Prompt, Target
 
 SAMPLES = 50
@@ -98,10 +99,14 @@ def workers(bench: Bench, seconds: float, repeats: int, readings: Readings, say:
     """Two workers against one, by calls a second where each can have a core of its own.
 
     Elsewhere both share the measured core, so calls a second show nothing; then it is what two would do by their CPU
-    a call: whether it rises. Each has as much to do as the one, as where a second is started because one is busy;
-    the load of one shared by two is shown beside: what they write at once is half as much.
+    a call: whether it rises. None interrupts the other there, as none would on a core of its own: each change between
+    them costs both what they had in the core's caches. Each has as much to do as the one, as where a second is
+    started because one is busy; the load of one shared by two is shown beside: what they write at once is half as
+    much.
     """
-    with bench.gateway(workers=1) as one, bench.gateway(workers=2) as two:
+    with contextlib.ExitStack() as stack:
+        with uninterrupted():
+            one, two = (stack.enter_context(bench.gateway(workers=count)) for count in (1, 2))
         loads = [
             (replace(one, name=ONE), EACH),
             (replace(two, name=TWO), 2 * EACH),

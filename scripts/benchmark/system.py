@@ -63,6 +63,16 @@ class Cores:
             os.sched_setaffinity(0, self.others)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What is started inside the block goes on when another process of its core wakes up (SCHED_BATCH, sched(7))."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Cpu:
     """CPU time in seconds: exact as a whole (schedstat), and how it divides (stat, in ticks of 10 ms).

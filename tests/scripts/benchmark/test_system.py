@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scripts.benchmark.system import (
     peak_bytes,
     resident_bytes,
     running,
+    uninterrupted,
     wait_until,
 )
 
@@ -81,3 +83,11 @@ def test_what_does_not_come_about_is_named() -> None:
     """After the time that it had."""
     with pytest.raises(BenchmarkError, match="the start of nobody"):
         wait_until(lambda: False, "the start of nobody", within=0.01)
+
+
+def test_what_is_not_interrupted() -> None:
+    """A child has it from its parent, who is as before when it has started."""
+    ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"]
+    with uninterrupted():
+        assert subprocess.check_output(ask, text=True).strip() == "True"
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
