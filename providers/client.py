@@ -111,7 +111,7 @@ class Client:
         try:
             watch.begin()
             response = await transport.handle_async_request(request)
-            watch.task = None
+            watch.rest()
             upstream = Upstream(provider, call, response, watch, self._max_answer_bytes)
         except BaseException as error:
             late = watch.end()

@@ -50,9 +50,8 @@ class Lookout:
 class Watch:
     """Bounds each wait (`limit`) and all of a call (`total`), in seconds; `then` is the limit after `go_on`.
 
-    Who waits says `begin`, and then `go_on` or `end`, which tells whether the wait or the call took too long. `task`
-    is the one that waits now; who sets it to None goes on with the same limit. Who has many of a kind gives them a
-    `lookout` for their shortest limit.
+    Who waits says `begin`, and then `go_on` or `rest`, or `end`, which tells whether the wait or the call took too
+    long. `task` is the one that waits now. Who has many of a kind gives them a `lookout` for their shortest limit.
     """
 
     __slots__ = ("_cancelling", "_due", "_ends", "_lookout", "_loop", "_since", "limit", "task", "then")
@@ -83,6 +82,14 @@ class Watch:
         """The wait has ended well, and so the answer has begun: the next may take as long as `then` said."""
         self.task = None
         self.limit = self.then
+
+    def rest(self) -> None:
+        """The wait has ended well; the next has the same limit. Raises `ProviderError` if its end came too late."""
+        if self._due:  # who was waited for has kept the cancellation to itself
+            late = self.end()
+            if late is not None:
+                raise late
+        self.task = None
 
     def end(self) -> ProviderError | None:
         """The wait has ended otherwise; the error that it is, if it was cancelled here."""

@@ -1,6 +1,7 @@
 """How long a provider is waited for, and the one timer of all who wait."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -13,7 +14,7 @@ async def waited(watch: Watch, seconds: float) -> None:
     try:
         watch.begin()
         await asyncio.sleep(seconds)
-        watch.task = None
+        watch.rest()
     except BaseException:
         if (late := watch.end()) is not None:
             raise late from None
@@ -102,6 +103,27 @@ async def test_a_cancellation_from_outside_at_the_last_moment_stays_one() -> Non
     assert watch.look(asyncio.get_running_loop().time())
     with pytest.raises(asyncio.CancelledError):
         await task
+    watch.stop()
+
+
+async def test_a_wait_that_keeps_its_cancellation_to_itself_is_late_all_the_same() -> None:
+    """The next one has a limit again, and the task counts no cancellation."""
+    watch = Watch(0.2, 10, lookout=Lookout(10))
+
+    async def swallow() -> int:
+        watch.begin()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        with pytest.raises(ProviderError, match=r"nothing for 0\.2 seconds"):
+            watch.rest()
+        current = asyncio.current_task()
+        assert current is not None
+        return current.cancelling()
+
+    task = asyncio.ensure_future(swallow())
+    await asyncio.sleep(0)
+    watch.look(asyncio.get_running_loop().time() + 1)
+    assert await task == 0
     watch.stop()
 
 
