@@ -100,7 +100,7 @@ class Settings:
     database_url: str = _setting("DATABASE_URL", _database_url, "", secret=True)
     redis_url: str = _setting("REDIS_URL", _redis_url, "", secret=True)
     database_connections: int = _setting("AIGATE_DATABASE_CONNECTIONS", _count, 10)
-    database_timeout: float = _setting("AIGATE_DATABASE_TIMEOUT", _up_to(15.0), 5.0)
+    database_timeout: float = _setting("AIGATE_DATABASE_TIMEOUT", _up_to(10.0), 5.0)
     redis_timeout: float = _setting("AIGATE_REDIS_TIMEOUT", _number, 0.25)
     ready_requires: tuple[str, ...] = _setting("AIGATE_READY_REQUIRES", _stores, ("postgres", "redis"))
 

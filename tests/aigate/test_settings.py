@@ -58,7 +58,7 @@ def test_providers_patterns_are_explained() -> None:
         ("AIGATE_PORT", "-1"),
         ("AIGATE_DATABASE_TIMEOUT", "nan"),
         ("AIGATE_DATABASE_TIMEOUT", "inf"),
-        ("AIGATE_DATABASE_TIMEOUT", "15.1"),
+        ("AIGATE_DATABASE_TIMEOUT", "10.1"),
         ("AIGATE_REDIS_TIMEOUT", "-0.5"),
         ("AIGATE_LOG_LEVEL", "LOUD"),
         ("AIGATE_UNPRICED", "maybe"),
