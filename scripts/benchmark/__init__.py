@@ -7,7 +7,7 @@ What runs:
 
 - `system`: processes, the cores that they are pinned to, CPU time and memory from /proc
 - `upstream`: the mock provider, which keeps its own bill
-- `load`: the load generator, exact in what it counts; `wrk` where it is installed and asked for
+- `load`: the load generator, exact in what it counts; `wrk` beside it where it is installed
 - `targets`: what is measured; the mock directly, and nginx
 - `gateway`: ours, its stores, and the money
 - `peers`: LiteLLM and Portkey, each in a folder of the user's `cache`

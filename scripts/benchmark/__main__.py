@@ -124,7 +124,7 @@ def _measure(setup: Setup, chosen: argparse.Namespace, about: dict[str, object])
     money = setup.money()
     readings.add("process", GATEWAY, {"money_error": sum(map(abs, money["error"].values()))})
     seconds = time.monotonic() - started
-    by_wrk = wrk.calls_a_second(setup.targets, chosen) if chosen.wrk else {}
+    by_wrk = wrk.calls_a_second(setup.targets, chosen) if "json" in chosen.only and not chosen.quick else {}
     run = Run(about, seconds, calibrated, readings, titles, money, by_wrk)
     print(run.text())
     write_plots(chosen, "memory", run.charts())

@@ -40,7 +40,6 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--write", action="store_true", help="put the result into its block of README.md, and plots beside it"
     )
-    parser.add_argument("--wrk", action="store_true", help="ask wrk, where it is installed, for calls a second too")
     options = parser.parse_args(arguments)
     if options.write and (options.quick or options.only or options.in_flight):
         parser.error("--write takes a whole run, --growth or --profile, lest a part looks like all")
